@@ -1,0 +1,38 @@
+"""What a solve needs of its ranks: a few blocking calls on tensors, in one small protocol."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+__all__ = ["Communicator"]
+
+
+class Communicator(Protocol):
+    """Ranks that call the same methods in the same order.
+
+    Tensors travel as contiguous buffers of their own dtype, and receivers pass a tensor of the right
+    shape to be filled. Every wait is bounded by a time limit; the error then names `what` was waited for.
+    """
+
+    rank: int
+    size: int
+
+    def send(self, tensor: Tensor, destination: int, what: str) -> None:
+        """Hand a copy of `tensor` to `destination`; returns without waiting for the receiver."""
+
+    def receive(self, tensor: Tensor, source: int, what: str) -> Tensor:
+        """Fill `tensor` with what `source` sent, and return it."""
+
+    def all_reduce(self, tensor: Tensor, what: str) -> Tensor:
+        """Sum `tensor` over the ranks in place, the same result on each, and return it."""
+
+    def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
+        """Overwrite `tensor` with the one of `root`, in place, and return it."""
+
+    def all_gather_objects(self, value: Any, what: str) -> list[Any]:
+        """Small Python values of all ranks in rank order; for set-up and reports, not inside a solve."""
+
+    def barrier(self, what: str) -> None:
+        """Wait until every rank has come here."""

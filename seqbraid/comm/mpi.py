@@ -1,0 +1,112 @@
+"""The communicator over MPI: tensors travel as contiguous buffers, and no wait is endless."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqbraid.errors import CommunicationError, OptionsError
+
+__all__ = ["MPICommunicator"]
+
+_TAG = 7001
+
+
+def _time_limit() -> float:
+    text = os.environ.get("SEQBRAID_TIME_LIMIT", "600")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds > 0:
+        raise OptionsError(f"SEQBRAID_TIME_LIMIT is {text!r}; expected a positive number of seconds")
+    return seconds
+
+
+class MPICommunicator:
+    """An `mpi4py` communicator behind the `Communicator` protocol.
+
+    The communicator is duplicated, so that messages of the solver never meet messages of the caller.
+    A wait longer than `time_limit` seconds (default: the environment variable SEQBRAID_TIME_LIMIT, else
+    600) raises `CommunicationError` naming the call that this rank was in.
+    """
+
+    def __init__(self, mpi_communicator: Any, time_limit: float | None = None) -> None:
+        self._mpi = mpi_communicator.Dup()
+        self.rank: int = self._mpi.Get_rank()
+        self.size: int = self._mpi.Get_size()
+        self.time_limit = _time_limit() if time_limit is None else time_limit
+        # Sends in flight: MPI reads the buffer until the request completes, so both are kept till then.
+        self._in_flight: list[tuple[Any, Tensor]] = []
+
+    def send(self, tensor: Tensor, destination: int, what: str) -> None:
+        """See `Communicator.send`."""
+        self._in_flight = [(request, buffer) for request, buffer in self._in_flight if not request.Test()]
+        # A copy, since the caller may overwrite the tensor while the message is under way.
+        buffer = tensor.detach().to("cpu", copy=True).contiguous()
+        self._in_flight.append((self._mpi.Isend(buffer.numpy(), destination, _TAG), buffer))
+
+    def receive(self, tensor: Tensor, source: int, what: str) -> Tensor:
+        """See `Communicator.receive`."""
+        buffer = _host_buffer(tensor)
+        self._wait(self._mpi.Irecv(buffer.numpy(), source, _TAG), f"{what} (a message from rank {source})")
+        return _store(buffer, tensor)
+
+    def all_reduce(self, tensor: Tensor, what: str) -> Tensor:
+        """See `Communicator.all_reduce`."""
+        buffer = tensor.detach().to("cpu").contiguous()
+        total = torch.empty_like(buffer)
+        self._wait(self._mpi.Iallreduce(buffer.numpy(), total.numpy()), what)
+        return _store(total, tensor)
+
+    def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
+        """See `Communicator.broadcast`."""
+        buffer = _host_buffer(tensor)
+        if self.rank == root and buffer is not tensor:
+            buffer.copy_(tensor)
+        self._wait(self._mpi.Ibcast(buffer.numpy(), root), f"{what} (a broadcast from rank {root})")
+        return _store(buffer, tensor)
+
+    def all_gather_objects(self, value: Any, what: str) -> list[Any]:
+        """See `Communicator.all_gather_objects`."""
+        self.barrier(what)  # bounded in time, which mpi4py's own gathering of objects is not
+        gathered: list[Any] = self._mpi.allgather(value)
+        return gathered
+
+    def barrier(self, what: str) -> None:
+        """See `Communicator.barrier`."""
+        self._wait(self._mpi.Ibarrier(), what)
+
+    def _wait(self, request: Any, what: str) -> None:
+        """Poll instead of blocking: MPI's own waits have no time limit and spin on a core that others need."""
+        start = time.monotonic()
+        polls = 0
+        while not request.Test():
+            polls += 1
+            if polls < 200:
+                time.sleep(0)
+                continue
+            waited = time.monotonic() - start
+            if waited > self.time_limit:
+                raise CommunicationError(
+                    f"rank {self.rank} of {self.size} waited {waited:.0f} s in {what}; some rank did not call "
+                    "it. Every rank must make the same calls; SEQBRAID_TIME_LIMIT sets the limit in seconds"
+                )
+            time.sleep(2e-5 if waited < 0.05 else 1e-3)
+
+
+def _host_buffer(tensor: Tensor) -> Tensor:
+    """Return `tensor` itself where MPI can write into it, else an empty one in host memory."""
+    if tensor.device.type == "cpu" and tensor.is_contiguous():
+        return tensor.detach()
+    return torch.empty(tensor.shape, dtype=tensor.dtype)
+
+
+def _store(buffer: Tensor, tensor: Tensor) -> Tensor:
+    if buffer.data_ptr() != tensor.data_ptr():
+        tensor.detach().copy_(buffer)
+    return tensor

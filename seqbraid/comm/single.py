@@ -1,0 +1,39 @@
+"""The communicator of a process that works alone."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from torch import Tensor
+
+__all__ = ["SingleProcess"]
+
+
+class SingleProcess:
+    """One rank: reductions and broadcasts return what they were given."""
+
+    rank = 0
+    size = 1
+
+    def send(self, tensor: Tensor, destination: int, what: str) -> NoReturn:
+        """Raise: there is nobody to send to."""
+        raise RuntimeError(f"{what}: a single process has no rank {destination} to send to")
+
+    def receive(self, tensor: Tensor, source: int, what: str) -> NoReturn:
+        """Raise: there is nobody to receive from."""
+        raise RuntimeError(f"{what}: a single process has no rank {source} to receive from")
+
+    def all_reduce(self, tensor: Tensor, what: str) -> Tensor:
+        """Return `tensor`."""
+        return tensor
+
+    def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
+        """Return `tensor`."""
+        return tensor
+
+    def all_gather_objects(self, value: Any, what: str) -> list[Any]:
+        """Return `[value]`."""
+        return [value]
+
+    def barrier(self, what: str) -> None:
+        """Return at once."""
