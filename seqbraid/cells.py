@@ -1,0 +1,184 @@
+"""The GRU propagators and their adjoints in plain PyTorch: the readable truth, on any device and dtype.
+
+Every propagator is one blend of the state h and the candidate n, with the gates of `torch.nn.GRU`:
+
+    r = sigmoid(a_r + g_r)    z = sigmoid(a_z + g_z)    n = tanh(a_n + r g_n)    h+ = n + alpha(z) (h - n)
+
+where a = x W_ih^T + b_ih is the projected input and g = h W_hh^T + b_hh. What tells propagators apart is
+alpha(z) alone, see `Propagator`. `m` counts the fine steps that a propagator stands for: 1 for a fine step,
+0 for a step past the end of a sequence (h+ = h), the valid steps of the interval for a coarse step.
+
+Shapes: leading dimensions are free and written (...), H hidden units; a is (..., 3H) in the order r, z, n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "CellKind",
+    "Linearisation",
+    "Propagator",
+    "PropagatorKind",
+    "Steps",
+    "adjoint_step",
+    "adjoint_sweep",
+    "gate_cotangents",
+    "linearise",
+    "step",
+    "sweep",
+]
+
+CellKind = Literal["classic", "implicit"]
+PropagatorKind = Literal["classic", "implicit", "frozen"]
+# The number of fine steps m: one for all rows, or a tensor (..., 1) of whole numbers in the state's dtype.
+Steps = float | Tensor
+
+
+@dataclass(frozen=True)
+class Propagator:
+    """The blend factor alpha(z) of a step of length `gamma`, taken `m` at a time.
+
+    | kind | alpha(z) | source |
+    | --- | --- | --- |
+    | classic | 1 - m gamma (1 - z) | explicit Euler; m = gamma = 1 is `torch.nn.GRU` |
+    | implicit | 1 / (1 + m gamma (1 - z)) | Moon & Cyr, ICLR 2022: implicit in the stiff term only |
+    | frozen | alpha_cell(z)^m | `cell`'s own m steps while its gates stand still |
+
+    `cell` is the fine cell; only kind "frozen" reads it.
+    """
+
+    kind: PropagatorKind
+    gamma: float
+    cell: CellKind = "classic"
+
+    def alpha(self, z: Tensor, m: Steps = 1.0) -> Tensor:
+        """Return alpha(z) over `m` fine steps, the shape of z."""
+        if self.kind == "frozen":
+            return torch.pow(self._fine().alpha(z), m)
+        if self.kind == "classic":
+            if self.gamma == 1.0 and isinstance(m, float) and m == 1.0:
+                return z
+            return 1.0 - (m * self.gamma) * (1.0 - z)
+        return 1.0 / (1.0 + (m * self.gamma) * (1.0 - z))
+
+    def alpha_derivative(self, z: Tensor, m: Steps = 1.0) -> Tensor:
+        """Return d alpha / d z over `m` fine steps, the shape of z."""
+        if self.kind == "frozen":
+            fine = self._fine()
+            # m = 0 would divide by alpha, which may be zero; the factor m makes the term vanish anyway.
+            exponent = m - 1.0 if isinstance(m, float) else (m - 1.0).clamp_min(0.0)
+            return m * torch.pow(fine.alpha(z), exponent) * fine.alpha_derivative(z)
+        if self.kind == "classic":
+            return torch.ones_like(z) * (m * self.gamma)
+        return (m * self.gamma) * self.alpha(z, m).square()
+
+    def _fine(self) -> Propagator:
+        return Propagator(self.cell, self.gamma)
+
+
+class Linearisation(NamedTuple):
+    """One step's adjoint as the factors that multiply lambda = dL/dh+; nothing else of the step is needed.
+
+    `carry` (..., H) is alpha; `gates` (..., 3, H) gives dL/dg for r, z, n; `candidate` (..., H) gives dL/da_n
+    (dL/da equals dL/dg for r and z).
+    """
+
+    carry: Tensor
+    gates: Tensor
+    candidate: Tensor
+
+
+def _gates(
+    a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return r, z, n and g_n, each (..., H)."""
+    hidden = h.shape[-1]
+    g = torch.nn.functional.linear(h, w_hh, b_hh)
+    r_and_z = torch.sigmoid(a[..., : 2 * hidden] + g[..., : 2 * hidden])
+    r, z = r_and_z[..., :hidden], r_and_z[..., hidden:]
+    g_n = g[..., 2 * hidden :]
+    n = torch.tanh(torch.addcmul(a[..., 2 * hidden :], r, g_n))
+    return r, z, n, g_n
+
+
+def step(
+    a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, propagator: Propagator, m: Steps = 1.0
+) -> Tensor:
+    """Advance h (..., H) over `m` fine steps with projected input a (..., 3H); returns h+ (..., H)."""
+    _, z, n, _ = _gates(a, h, w_hh, b_hh)
+    # lerp returns h itself, to the bit, where alpha is 1: padding never changes a state.
+    return torch.lerp(n, h, propagator.alpha(z, m))
+
+
+def linearise(
+    a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, propagator: Propagator, m: Steps = 1.0
+) -> Linearisation:
+    """Return the adjoint's factors of the step from h (..., H) with projected input a (..., 3H).
+
+    Any number of steps at once: the gates are computed anew from the states in one product.
+    """
+    r, z, n, g_n = _gates(a, h, w_hh, b_hh)
+    alpha = propagator.alpha(z, m)
+    candidate = (1.0 - alpha) * (1.0 - n * n)
+    gate_r = candidate * g_n * r * (1.0 - r)
+    gate_z = propagator.alpha_derivative(z, m) * (h - n) * z * (1.0 - z)
+    return Linearisation(alpha, torch.stack([gate_r, gate_z, candidate * r], dim=-2), candidate)
+
+
+def adjoint_step(linearisation: Linearisation, cotangent: Tensor, w_hh: Tensor) -> Tensor:
+    """Carry dL/dh+ (..., H) back over one step: alpha lambda + dg W_hh, the shape of `cotangent`."""
+    dg = (cotangent.unsqueeze(-2) * linearisation.gates).flatten(-2)
+    return torch.addcmul(dg @ w_hh, linearisation.carry, cotangent)
+
+
+def gate_cotangents(linearisation: Linearisation, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    """Return dL/da and dL/dg, each (..., 3H), of steps whose dL/dh+ (..., H) is known."""
+    dg = (cotangent.unsqueeze(-2) * linearisation.gates).flatten(-2)
+    hidden = cotangent.shape[-1]
+    da = torch.cat([dg[..., : 2 * hidden], cotangent * linearisation.candidate], dim=-1)
+    return da, dg
+
+
+def sweep(
+    a: Tensor,
+    h: Tensor,
+    w_hh: Tensor,
+    b_hh: Tensor | None,
+    propagator: Propagator,
+    valid: Tensor | None,
+    states: Tensor,
+) -> Tensor:
+    """Propagate h (M, H) through c steps, writing each step's state into `states` (c, M, H).
+
+    `a` is (c, M, 3H); `valid` (c, M, 1) holds 1 for a step of the sequence and 0 past its end, None where
+    all are valid. Returns the state after the last step, a view of `states`.
+    """
+    for k in range(a.shape[0]):
+        h = states[k].copy_(step(a[k], h, w_hh, b_hh, propagator, 1.0 if valid is None else valid[k]))
+    return h
+
+
+def adjoint_sweep(
+    linearisation: Linearisation,
+    cotangent: Tensor,
+    w_hh: Tensor,
+    direct: Tensor | None,
+    cotangents: Tensor,
+) -> Tensor:
+    """Carry `cotangent` (M, H) of the last of c states back to the state before the first step.
+
+    `direct` (c, M, H) holds what the loss adds at each step's state, None for nothing. Each step's whole
+    dL/dh+ is written into `cotangents` (c, M, H). Returns dL/dh (M, H) before the first step.
+    """
+    for k in range(cotangents.shape[0] - 1, -1, -1):
+        if direct is not None:
+            cotangent = cotangent + direct[k]
+        cotangents[k] = cotangent
+        factors = Linearisation(*(factor[k] for factor in linearisation))
+        cotangent = adjoint_step(factors, cotangent, w_hh)
+    return cotangent

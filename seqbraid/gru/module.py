@@ -1,0 +1,278 @@
+"""`seqbraid.GRU`: the module that takes the place of `torch.nn.GRU`."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import zlib
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from seqbraid.cells import CellKind
+from seqbraid.comm import as_communicator, launched_ranks
+from seqbraid.gru.function import LayerFunction, LayerPlan
+from seqbraid.mgrit import MGRIT, Partition, Serial, SolveReport
+
+__all__ = ["GRU", "sum_gradients"]
+
+
+class GRU(nn.Module):
+    """A GRU whose sequence dimension is solved in parallel, with the parameters of `torch.nn.GRU`.
+
+    Args:
+        input_size: I, features a step.
+        hidden_size: H, hidden units.
+        num_layers: layers stacked, solved one after the other (default 1).
+        bias: whether the layers have biases (default True).
+        batch_first: x and output are (B, T, ·) instead of (T, B, ·) (default False).
+        dropout: 0; dropout between layers is not built yet.
+        bidirectional: False; not built yet.
+        device: where the parameters lie.
+        dtype: float32 (default) or float64.
+        cell: "classic", which is `torch.nn.GRU` at gamma = 1, or "implicit" (Moon & Cyr, ICLR 2022).
+        gamma: step of the ODE that the cell discretises (default 1.0).
+        solver: `Serial()` (default), exact, or `MGRIT(...)`, in parallel over intervals and ranks.
+        comm: None (one process), an mpi4py communicator, or a `seqbraid.comm.Communicator`. Each rank then
+            holds the slice of the sequence that `seqbraid.local_slice` gives it.
+
+    Attributes:
+        last_solve: `SolveReport` of the latest forward, and of its backward once that has run.
+
+    Parameters have the names and shapes of `torch.nn.GRU`, so `load_state_dict` works both ways, and the
+    same seed draws the same weights. Raises ValueError or TypeError for arguments outside these.
+
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        cell: CellKind = "classic",
+        gamma: float = 1.0,
+        solver: Serial | MGRIT | None = None,
+        comm: object = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("input_size", input_size),
+            ("hidden_size", hidden_size),
+            ("num_layers", num_layers),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
+        if cell not in get_args(CellKind):
+            raise ValueError(f"cell is {cell!r}; expected one of {get_args(CellKind)}")
+        if not gamma > 0 or not math.isfinite(gamma):
+            raise ValueError(f"gamma is {gamma!r}; expected a positive number")
+        if dropout != 0.0:
+            raise ValueError(f"dropout is {dropout!r}; this version has none between layers, so expected 0.0")
+        if bidirectional:
+            raise ValueError("bidirectional is True; this version solves one direction only")
+        if dtype not in (None, torch.float32, torch.float64):
+            raise ValueError(f"dtype is {dtype}; expected torch.float32 or torch.float64")
+        solver = Serial() if solver is None else solver
+        if not isinstance(solver, (Serial, MGRIT)):
+            raise TypeError(f"solver is a {type(solver).__name__}; expected seqbraid.Serial() or MGRIT(...)")
+        if comm is None and launched_ranks() > 1:
+            _warn_about_lonely_ranks()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.cell: CellKind = cell
+        self.gamma = float(gamma)
+        self.solver: Serial | MGRIT = solver
+        self.communicator = as_communicator(comm)
+        self.last_solve = SolveReport()
+        for layer in range(num_layers):
+            inputs = input_size if layer == 0 else hidden_size
+            shapes = {"weight_ih": (3 * hidden_size, inputs), "weight_hh": (3 * hidden_size, hidden_size)}
+            if bias:
+                shapes |= {"bias_ih": (3 * hidden_size,), "bias_hh": (3 * hidden_size,)}
+            for name, shape in shapes.items():
+                parameter = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+                self.register_parameter(f"{name}_l{layer}", parameter)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter uniformly from -1/sqrt(H) to 1/sqrt(H), as `torch.nn.GRU` does."""
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(
+        self, x: Tensor, h0: Tensor | None = None, lengths: Tensor | Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Solve the recurrence; collective over the ranks of `comm`, as is the backward pass.
+
+        Args:
+            x: this rank's slice (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch.
+            h0: (layers, B, H) or (layers, H), equal on all ranks; zeros where None.
+            lengths: (B,) whole numbers, each sequence's global number of steps, equal on all ranks.
+                The states stand still past a sequence's end, and its outputs are zero there.
+
+        Returns:
+            output (T, B, H), this rank's slice of the last layer's states, in the form of x; and h_n
+            (layers, B, H), the states at each sequence's true end, equal on every rank.
+
+        Raises:
+            ValueError: for shapes or lengths that do not fit, or slices not cut by `local_slice`.
+            TypeError: for a dtype or device other than the weights'.
+            SolverDivergedError: where MGRIT diverges and `on_divergence` is "raise".
+
+        """
+        batched = x.dim() == 3
+        if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; expected (T, B, {self.input_size}) or (T, {self.input_size})"
+            )
+        weight = self.get_parameter("weight_hh_l0")
+        if x.dtype != weight.dtype or x.device != weight.device:
+            raise TypeError(
+                f"x is {x.dtype} on {x.device}, but the weights are {weight.dtype} on {weight.device}"
+            )
+        if not batched:
+            x = x.unsqueeze(1)
+        elif self.batch_first:
+            x = x.transpose(0, 1)
+        steps, batch = x.shape[0], x.shape[1]
+        if batch == 0:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected at least one sequence")
+        initial = self._initial_states(h0, batch, batched, x)
+        length_list = _as_list(lengths)
+        partition = self._partition(steps, batch, length_list)
+        valid = _valid_steps(length_list, batch, partition, x.device)
+        if valid is not None:
+            # What lies past a sequence's end may be anything, and 0 * nan is not 0.
+            x = x.masked_fill(~valid.unsqueeze(-1), 0.0)
+
+        report = SolveReport()
+        final_states = []
+        for layer in range(self.num_layers):
+            plan = LayerPlan(
+                layer, self.cell, self.gamma, self.solver, self.communicator, partition, valid, report
+            )
+            x, h_n = LayerFunction.apply(x, initial[layer], *self._layer_parameters(layer), plan)
+            final_states.append(h_n)
+        self.last_solve = report
+        h_n = torch.stack(final_states)
+        if not batched:
+            return x.squeeze(1), h_n.squeeze(1)
+        return (x.transpose(0, 1) if self.batch_first else x), h_n
+
+    def extra_repr(self) -> str:
+        """Describe the module in one line, as `torch.nn` modules do."""
+        ranks = self.communicator.size
+        return (
+            f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bias={self.bias}, "
+            f"batch_first={self.batch_first}, cell={self.cell!r}, gamma={self.gamma}, solver={self.solver}"
+            + (f", ranks={ranks}" if ranks > 1 else "")
+        )
+
+    def _layer_parameters(self, layer: int) -> tuple[Tensor | None, ...]:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return tuple(getattr(self, f"{name}_l{layer}", None) for name in names)
+
+    def _initial_states(self, h0: Tensor | None, batch: int, batched: bool, x: Tensor) -> Tensor:
+        shape = (self.num_layers, batch, self.hidden_size)
+        if h0 is None:
+            return x.new_zeros(shape)
+        expected = shape if batched else (self.num_layers, self.hidden_size)
+        if tuple(h0.shape) != expected:
+            raise ValueError(f"h0 has shape {tuple(h0.shape)}; expected {expected}")
+        if h0.dtype != x.dtype or h0.device != x.device:
+            raise TypeError(f"h0 is {h0.dtype} on {h0.device}, but x is {x.dtype} on {x.device}")
+        return h0.reshape(shape)
+
+    def _partition(self, steps: int, batch: int, lengths: list[int] | None) -> Partition:
+        """Learn all ranks' slices, and see to it that they are slices of one and the same batch."""
+        coarsening = self.solver.coarsening if isinstance(self.solver, MGRIT) else 1
+        communicator = self.communicator
+        checksum = 0 if lengths is None else 1 + zlib.crc32(repr(lengths).encode())
+        table = torch.zeros((communicator.size, 3), dtype=torch.int64)
+        table[communicator.rank] = torch.tensor([steps, batch, checksum])
+        communicator.all_reduce(table, "GRU: lengths of the ranks' slices")
+        slices, batches, checksums = table.t().tolist()
+        if len(set(batches)) > 1:
+            raise ValueError(f"the ranks were given batches of {batches} sequences; expected the same on each")
+        if len(set(checksums)) > 1:
+            raise ValueError("the ranks were given different lengths; they are global, the same on each")
+        return Partition.from_lengths(slices, communicator, coarsening)
+
+
+def _as_list(lengths: Tensor | Sequence[int] | None) -> list[int] | None:
+    if lengths is None:
+        return None
+    values = lengths.tolist() if isinstance(lengths, Tensor) else list(lengths)
+    if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
+        raise TypeError(f"lengths are {values!r}; expected one whole number for each sequence")
+    return values
+
+
+def _valid_steps(
+    lengths: list[int] | None, batch: int, partition: Partition, device: torch.device
+) -> Tensor | None:
+    """Return (local steps, B), true within each sequence; None where every sequence has all steps."""
+    if lengths is None:
+        return None
+    if len(lengths) != batch:
+        raise ValueError(f"{len(lengths)} lengths were given for {batch} sequences")
+    for sequence, length in enumerate(lengths):
+        if not 1 <= length <= partition.total:
+            raise ValueError(
+                f"the length of sequence {sequence} is {length}; expected 1 to {partition.total} steps"
+            )
+    if min(lengths) == partition.total:
+        return None
+    steps = torch.arange(partition.start, partition.start + partition.steps, device=device)
+    return steps.unsqueeze(1) < torch.tensor(lengths, device=device)
+
+
+_warned_about_lonely_ranks = False
+
+
+def _warn_about_lonely_ranks() -> None:
+    global _warned_about_lonely_ranks
+    if not _warned_about_lonely_ranks:
+        _warned_about_lonely_ranks = True
+        warnings.warn(
+            f"seqbraid.GRU was made with comm=None in a job of {launched_ranks()} ranks: each rank works on "
+            "what it is given alone; pass comm=MPI.COMM_WORLD to split the sequence over them",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def sum_gradients(module: nn.Module, comm: object) -> None:
+    """Add up over the ranks the gradients of a module that saw only this rank's slice, in one message.
+
+    For encoders upstream of a `GRU` and heads on its per-step output. Never for a `GRU` itself, nor for a
+    head on h_n: theirs are already the same on every rank. Collective; parameters without a gradient count
+    as zero.
+    """
+    communicator = as_communicator(comm)
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not parameters or communicator.size == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    for dtype in sorted({gradient.dtype for gradient in gradients}, key=str):
+        group = [gradient for gradient in gradients if gradient.dtype == dtype]
+        total = torch.cat([gradient.reshape(-1) for gradient in group])
+        communicator.all_reduce(total, "sum_gradients")
+        for gradient, part in zip(group, total.split([each.numel() for each in group]), strict=True):
+            gradient.copy_(part.view_as(gradient))

@@ -1,0 +1,99 @@
+"""The time grid: which steps and which intervals a rank holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seqbraid.comm import as_communicator
+from seqbraid.comm.base import Communicator
+
+__all__ = ["Partition", "interval_count", "local_slice"]
+
+
+def interval_count(steps: int, coarsening: int) -> int:
+    """Return N = ceil(T / c), the number of intervals; the last one may be short."""
+    return -(-steps // coarsening)
+
+
+def local_slice(T: int, comm: object = None, coarsening: int = 16) -> slice:
+    """Return the slice of a sequence of T steps that this rank holds: whole intervals, as equal as can be.
+
+    The N = ceil(T / coarsening) intervals go in contiguous blocks over the ranks of `comm` (None, an mpi4py
+    communicator or a Communicator); with fewer intervals than ranks the last ranks get an empty slice.
+    Raises ValueError for T or `coarsening` below 1.
+    """
+    if T < 1:
+        raise ValueError(f"T is {T}; expected at least one step")
+    if coarsening < 1:
+        raise ValueError(f"coarsening is {coarsening}; expected at least 1")
+    ranks = as_communicator(comm)
+    share, extra = divmod(interval_count(T, coarsening), ranks.size)
+    first = ranks.rank * share + min(ranks.rank, extra)
+    last = first + share + (ranks.rank < extra)
+    return slice(min(first * coarsening, T), min(last * coarsening, T))
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A sequence cut over ranks: `lengths[p]` steps on rank p, in time order; a rank may hold none."""
+
+    lengths: tuple[int, ...]
+    rank: int
+
+    @staticmethod
+    def from_lengths(lengths: Sequence[int], communicator: Communicator, coarsening: int) -> Partition:
+        """Check the slices' lengths of all ranks and return the partition.
+
+        Raises ValueError where the sequence is empty or a slice is not cut at a multiple of `coarsening`.
+        """
+        total = sum(lengths)
+        if total == 0:
+            raise ValueError("the sequence has no steps on any rank; expected at least one")
+        start = 0
+        for rank, length in enumerate(lengths[:-1]):
+            start += length
+            if start % coarsening and start < total:
+                raise ValueError(
+                    f"the slices of ranks {rank} and {rank + 1} meet at step {start}, which is not a multiple of "
+                    f"the coarsening {coarsening}; cut the sequence with seqbraid.local_slice({total}, comm, "
+                    f"{coarsening})"
+                )
+        return Partition(tuple(lengths), communicator.rank)
+
+    @property
+    def total(self) -> int:
+        """T, the number of steps on all ranks."""
+        return sum(self.lengths)
+
+    @property
+    def start(self) -> int:
+        """The global index of this rank's first step."""
+        return sum(self.lengths[: self.rank])
+
+    @property
+    def steps(self) -> int:
+        """The number of steps on this rank."""
+        return self.lengths[self.rank]
+
+    @property
+    def first_holder(self) -> int:
+        """The rank that holds the first step."""
+        return next(rank for rank, length in enumerate(self.lengths) if length)
+
+    @property
+    def last_holder(self) -> int:
+        """The rank that holds the last step."""
+        return max(rank for rank, length in enumerate(self.lengths) if length)
+
+    @property
+    def previous(self) -> int | None:
+        """The rank that holds the step before this rank's first; None at the beginning and on idle ranks."""
+        earlier = [rank for rank in range(self.rank) if self.lengths[rank]]
+        return earlier[-1] if earlier and self.steps else None
+
+    @property
+    def next(self) -> int | None:
+        """The rank that holds the step after this rank's last; None at the end and on idle ranks."""
+        later = [rank for rank in range(self.rank + 1, len(self.lengths)) if self.lengths[rank]]
+        return later[0] if later and self.steps else None
