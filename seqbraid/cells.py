@@ -93,9 +93,7 @@ class Linearisation(NamedTuple):
     candidate: Tensor
 
 
-def _gates(
-    a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _gates(a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return r, z, n and g_n, each (..., H)."""
     hidden = h.shape[-1]
     g = torch.nn.functional.linear(h, w_hh, b_hh)

@@ -94,3 +94,7 @@ def _abort(code: int) -> NoReturn:
         os._exit(code)
     MPI.COMM_WORLD.Abort(code)
     os._exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

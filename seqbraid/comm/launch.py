@@ -10,21 +10,36 @@ from seqbraid.comm.mpi import MPICommunicator
 from seqbraid.comm.single import SingleProcess
 from seqbraid.errors import CommunicationError
 
-__all__ = ["as_communicator", "launched_ranks", "world"]
+__all__ = ["as_communicator", "launched_rank", "launched_ranks", "ranks_on_this_machine", "world"]
 
-# Set by MPICH and Intel MPI (PMI), by Open MPI, by Slurm's PMI-2 and PMIx plug-ins.
-_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
+# Open MPI's own variables first: under Slurm the others may be set for the step around it. PMI's are those
+# of MPICH, Intel MPI and Slurm's PMI-2; with PMIx, Slurm tells the size of a step only in its own variable.
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 
 
 def launched_ranks() -> int:
     """Return the number of ranks that a launcher (`mpiexec`, `srun`) announced in the environment, else 1."""
-    for name in _SIZE_VARIABLES:
+    in_slurm_step = ("SLURM_STEP_NUM_TASKS",) if "PMIX_RANK" in os.environ else ()
+    return _first_number(_SIZES + in_slurm_step, 1)
+
+
+def launched_rank() -> int:
+    """Return this process's rank as the launcher announced it, without starting MPI; else 0."""
+    return _first_number(_RANKS, 0)
+
+
+def ranks_on_this_machine() -> int:
+    """Return how many ranks of the job share this machine, by the launcher's word; else all of them."""
+    return max(1, _first_number(_LOCAL_SIZES, launched_ranks()))
+
+
+def _first_number(names: tuple[str, ...], default: int) -> int:
+    for name in names:
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
-    # `srun` sets SLURM_PROCID for each task; `sbatch` scripts see SLURM_NTASKS without a step of their own.
-    if "SLURM_STEP_NUM_TASKS" in os.environ and "PMIX_RANK" in os.environ:
-        return int(os.environ["SLURM_STEP_NUM_TASKS"])
-    return 1
+    return default
 
 
 def _import_mpi() -> Any:
@@ -68,4 +83,6 @@ def as_communicator(comm: Any) -> Communicator:
         return communicator
     if hasattr(comm, "Get_rank") and hasattr(comm, "Isend"):
         return MPICommunicator(comm)
-    raise TypeError(f"comm is a {type(comm).__name__}; expected None, an mpi4py communicator or a Communicator")
+    raise TypeError(
+        f"comm is a {type(comm).__name__}; expected None, an mpi4py communicator or a Communicator"
+    )

@@ -206,7 +206,9 @@ class GRU(nn.Module):
         communicator.all_reduce(table, "GRU: lengths of the ranks' slices")
         slices, batches, checksums = table.t().tolist()
         if len(set(batches)) > 1:
-            raise ValueError(f"the ranks were given batches of {batches} sequences; expected the same on each")
+            raise ValueError(
+                f"the ranks were given batches of {batches} sequences; expected the same on each"
+            )
         if len(set(checksums)) > 1:
             raise ValueError("the ranks were given different lengths; they are global, the same on each")
         return Partition.from_lengths(slices, communicator, coarsening)

@@ -73,7 +73,9 @@ class MGRIT:
         for name in ("forward_iterations", "backward_iterations"):
             _require_integer(name, getattr(self, name), 0)
         if self.levels != 2:
-            raise ValueError(f"levels is {self.levels!r}; this version has two-level MGRIT only, so expected 2")
+            raise ValueError(
+                f"levels is {self.levels!r}; this version has two-level MGRIT only, so expected 2"
+            )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {get_args(choices)}")

@@ -51,11 +51,12 @@ def solve_in_sequence(problem: Problem, initial: Tensor, neighbours: Neighbours)
 def solve_in_parallel(
     problem: Problem, initial: Tensor, neighbours: Neighbours, options: MGRIT, iterations: int
 ) -> tuple[Tensor, Tensor, tuple[float, ...]]:
-    """Run MGRIT; returns C-points (intervals, ...), the fine end state (...), relative residuals by iteration.
+    """Run MGRIT; returns C-points (intervals, ...), the end state (...) and the residual by iteration.
 
     The states inside the intervals and the end state are those of the problem's last relaxation, which
-    starts from the returned C-points. `initial` (...) is the state at the beginning of the whole sequence; `iterations` is
-    exact where `options.tolerance` is None. A rank without intervals only takes part in the sums.
+    starts from the returned C-points. `initial` (...) is the state at the beginning of the whole sequence;
+    `iterations` is exact where `options.tolerance` is None. A rank without intervals only takes part in
+    the sums.
     """
     tolerance = options.tolerance
     if tolerance is not None:

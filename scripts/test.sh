@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Installs into .venv what the tests need, and runs them. Arguments go to pytest: scripts/test.sh -k gru
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/environment.sh
+prepare_environment test,plot
+
+# One thread a process: the tests start several ranks, and threads that outnumber cores slow all of them.
+export OMP_NUM_THREADS=1
+exec .venv/bin/python -m pytest "$@"

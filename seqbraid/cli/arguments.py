@@ -1,0 +1,142 @@
+"""Argument types and groups of options that several subcommands share; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seqbraid.mgrit import MGRIT, Serial
+
+__all__ = [
+    "add_solver_arguments",
+    "add_threads_argument",
+    "fraction",
+    "positive",
+    "solver_from_options",
+    "whole",
+]
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return an argparse type for whole numbers from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return value
+
+    return parse
+
+
+def fraction(text: str) -> float:
+    """Argparse type for a number between 0 and 1, both excluded."""
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+    return value
+
+
+def positive(text: str) -> float:
+    """Argparse type for a finite number above 0."""
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def add_threads_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --threads."""
+    parser.add_argument(
+        "--threads",
+        type=whole(1, 4096),
+        metavar="N",
+        help="OpenMP threads of each rank (default: OMP_NUM_THREADS, else this machine's cores shared by the ranks)",
+    )
+
+
+def add_solver_arguments(parser: argparse.ArgumentParser, default: str | None = "serial") -> None:
+    """Add --solver and the options of MGRIT; with `default` None, those of the run are the default."""
+    group = parser.add_argument_group("solver", "What follows --solver belongs to mgrit.")
+    group.add_argument(
+        "--solver",
+        choices=("serial", "mgrit"),
+        help=f"serial is exact, mgrit parallel in time (default: {default or 'as the run was trained'})",
+    )
+    count = whole(0, 1000)
+    # None tells an option that was not given; the defaults in the texts are those of _MGRIT_DEFAULTS.
+    group.add_argument(
+        "--coarsening", type=whole(1, 10**9), metavar="C", help="steps an interval (default: 4)"
+    )
+    group.add_argument("--forward-iterations", type=count, metavar="K", help="forward solve (default: 1)")
+    group.add_argument("--backward-iterations", type=count, metavar="K", help="adjoint solve (default: 1)")
+    group.add_argument("--relaxation", choices=("FCF", "F"), help="(default: FCF)")
+    group.add_argument(
+        "--coarse", choices=("frozen", "implicit", "classic"), help="coarse propagator (default: frozen)"
+    )
+    group.add_argument(
+        "--coarse-step",
+        choices=("scaled", "unit"),
+        help="coarse step over all steps of an interval, or one (default: scaled)",
+    )
+    group.add_argument(
+        "--coarse-input",
+        choices=("mean", "point"),
+        help="the interval's mean input, or its last (default: mean)",
+    )
+    group.add_argument(
+        "--tolerance",
+        type=positive,
+        metavar="R",
+        help="iterate to this relative residual instead of a fixed count",
+    )
+    group.add_argument(
+        "--max-iterations",
+        type=whole(1, 1000),
+        metavar="K",
+        help="at most so many with --tolerance (default: 20)",
+    )
+    group.add_argument(
+        "--on-divergence",
+        choices=("raise", "warn", "serial"),
+        help="when a residual grows: stop, warn, or solve again in sequence (default: raise)",
+    )
+
+
+_MGRIT_DEFAULTS = {"coarsening": 4}
+
+
+def solver_from_options(options: argparse.Namespace, trained: Serial | MGRIT | None = None) -> Serial | MGRIT:
+    """Return the solver that the options ask for; what they leave open is as in `trained`.
+
+    Raises `OptionsError` for an option of MGRIT beside the serial solver.
+    """
+    import dataclasses
+
+    from seqbraid.errors import OptionsError
+    from seqbraid.mgrit import MGRIT, Serial
+
+    names = [field.name for field in dataclasses.fields(MGRIT) if hasattr(options, field.name)]
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    serial = options.solver == "serial" or (options.solver is None and not isinstance(trained, MGRIT))
+    if serial:
+        if given:
+            flag = "--" + next(iter(given)).replace("_", "-")
+            raise OptionsError(f"{flag} belongs to MGRIT; add --solver mgrit")
+        return Serial()
+    if isinstance(trained, MGRIT):
+        return dataclasses.replace(trained, **given)
+    return MGRIT(**{**_MGRIT_DEFAULTS, **given})

@@ -1,0 +1,65 @@
+"""Measure a trained run on the test part of a data set.
+
+The solver is that of the training unless --solver says otherwise; it may run on any number of ranks.
+
+example:
+  seqbraid evaluate run/ features/
+  mpiexec -n 4 seqbraid evaluate run/ features/ --solver mgrit --coarsening 8
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from seqbraid.cli.arguments import add_solver_arguments, add_threads_argument, solver_from_options, whole
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "measure a trained run on a data set"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `seqbraid evaluate`."""
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder of seqbraid train")
+    parser.add_argument("data", type=Path, metavar="DATA", help="feature store or .npz file")
+    parser.add_argument(
+        "--which", choices=("last", "best"), default="last", help="weights to load (default: last)"
+    )
+    parser.add_argument("--part", choices=("train", "test"), default="test", help="(default: test)")
+    parser.add_argument("--batch-size", type=whole(1, 10**9), default=100, metavar="B", help="(default: 100)")
+    add_solver_arguments(parser, default=None)
+    add_threads_argument(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print loss and accuracy."""
+    from seqbraid.cli.runs import load_run, require_same_features
+    from seqbraid.cli.slices import take_slice
+    from seqbraid.comm import world
+    from seqbraid.data.dataset import open_dataset
+    from seqbraid.errors import DataError
+    from seqbraid.threads import set_threads
+    from seqbraid.train import RunFolder, evaluate, solver_from_dict
+
+    set_threads(options.threads)
+    communicator = world()
+    trained = RunFolder(options.run_folder).options()
+    dataset = open_dataset(options.data)
+    require_same_features(options.run_folder, trained["features"], options.data, dataset.options)
+    if trained["class_names"] != dataset.class_names:
+        raise DataError(
+            f"{options.data} has the classes {', '.join(dataset.class_names)}, but {options.run_folder} was trained "
+            f"on {', '.join(trained['class_names'])}"
+        )
+    solver = solver_from_options(options, solver_from_dict(trained["solver"]))
+    held = take_slice(dataset.steps, solver, communicator)
+    model, standardise = load_run(options.run_folder, options.which, solver, communicator)
+    part = dataset.train if options.part == "train" else dataset.test
+    result = evaluate(model, part, held, standardise, options.batch_size, communicator.rank)
+    if communicator.rank == 0:
+        print(
+            f"{options.part}: accuracy {result.accuracy:.4f}  loss {result.loss:.4f}  {len(part)} sequences  "
+            f"{result.seconds:.1f} s  residual {result.residual:.1e}",
+            flush=True,
+        )

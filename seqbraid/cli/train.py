@@ -1,0 +1,186 @@
+"""Train a sequence classifier with the sequence split over MPI ranks.
+
+DATA is a feature store made by `seqbraid preprocess`, or an .npz file with x_train (N, T, I), y_train,
+x_test and y_test, optionally length_train, length_test and label (class names). Features are standardised
+with mean and deviation of the training part. The classifier is a GRU with a linear head on the state at
+each sequence's true end, trained with cross entropy and Adam. The run folder gets options.json,
+metrics.jsonl, last.pt and best.pt (highest test accuracy).
+
+example:
+  seqbraid train features/ --output run/
+  mpiexec -n 4 seqbraid train features/ --cell implicit --solver mgrit --coarsening 4 \\
+      --hidden-size 100 --num-layers 2 --epochs 6 --output run/
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from seqbraid.cli.arguments import (
+    add_solver_arguments,
+    add_threads_argument,
+    positive,
+    solver_from_options,
+    whole,
+)
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "train a classifier with the sequence split over ranks"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `seqbraid train`."""
+    parser.add_argument("data", type=Path, metavar="DATA", help="feature store or .npz file")
+    parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="run folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run that lies there")
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--cell",
+        choices=("classic", "implicit"),
+        default="classic",
+        help="torch.nn.GRU's cell, or the implicit one of Moon & Cyr (default: classic)",
+    )
+    model.add_argument(
+        "--gamma", type=positive, default=1.0, metavar="STEP", help="step of the cell's ODE (default: 1)"
+    )
+    model.add_argument(
+        "--hidden-size", type=whole(1, 10**6), default=100, metavar="H", help="hidden units (default: 100)"
+    )
+    model.add_argument(
+        "--num-layers", type=whole(1, 1000), default=1, metavar="L", help="stacked layers (default: 1)"
+    )
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=whole(1, 10**6), default=10, metavar="N", help="(default: 10)")
+    training.add_argument(
+        "--batch-size", type=whole(1, 10**9), default=100, metavar="B", help="sequences a step (default: 100)"
+    )
+    training.add_argument("--lr", type=positive, default=1e-3, metavar="RATE", help="Adam's (default: 1e-3)")
+    training.add_argument(
+        "--seed",
+        type=whole(0, 2**63 - 1),
+        default=0,
+        metavar="N",
+        help="of the first weights and the order of batches (default: 0)",
+    )
+    add_solver_arguments(parser)
+    add_threads_argument(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train and leave a run folder; rank 0 reports."""
+    import torch
+
+    from seqbraid import __version__
+    from seqbraid.cli.slices import take_slice
+    from seqbraid.comm import world
+    from seqbraid.data.dataset import open_dataset
+    from seqbraid.data.standardisation import Standardisation
+    from seqbraid.threads import set_threads
+    from seqbraid.train import (
+        ModelOptions,
+        RunFolder,
+        SequenceClassifier,
+        TrainingOptions,
+        solver_to_dict,
+        train,
+    )
+
+    threads = set_threads(options.threads)
+    communicator = world()
+    first_rank = communicator.rank == 0
+    dataset = open_dataset(options.data)
+    solver = solver_from_options(options)
+    held = take_slice(dataset.steps, solver, communicator)
+    model_options = ModelOptions(
+        dataset.feature_size,
+        len(dataset.class_names),
+        options.hidden_size,
+        options.num_layers,
+        options.cell,
+        options.gamma,
+    )
+    training = TrainingOptions(options.epochs, options.batch_size, options.lr, options.seed)
+    folder = RunFolder(options.output)
+    if first_rank:
+        folder.create(
+            {
+                "seqbraid": __version__,
+                "data": str(options.data.resolve()),
+                "features": dataset.options,
+                "class_names": dataset.class_names,
+                "model": vars(model_options),
+                "solver": solver_to_dict(solver),
+                "training": vars(training),
+                "ranks": communicator.size,
+                "threads": threads,
+            },
+            options.overwrite,
+        )
+        print(
+            f"{len(dataset.train)} training and {len(dataset.test)} test sequences of up to {dataset.steps} steps, "
+            f"{dataset.feature_size} features, {len(dataset.class_names)} classes\n"
+            f"{_ranks(communicator.size, threads)}, {_describe(solver)}, {options.cell} cell",
+            flush=True,
+        )
+    standardise = Standardisation.fit(
+        dataset.train, held.start, held.stop, dataset.feature_size, communicator
+    )
+    torch.manual_seed(options.seed)
+    model = SequenceClassifier(model_options, solver, communicator)
+
+    history: list[dict[str, Any]] = []
+
+    def after_epoch(metrics: dict[str, Any]) -> None:
+        best = metrics["test_accuracy"] > max((entry["test_accuracy"] for entry in history), default=-1.0)
+        history.append(metrics)
+        if not first_rank:
+            return
+        weights = {
+            "model": model.state_dict(),
+            "mean": standardise.mean,
+            "deviation": standardise.deviation,
+            "epoch": metrics["epoch"],
+        }
+        folder.save_weights("last", weights)
+        if best:
+            folder.save_weights("best", weights)
+        folder.write_metrics(history)
+        print(_line(metrics, options.epochs), flush=True)
+
+    train(model, dataset.train, dataset.test, held, standardise, training, communicator, after_epoch)
+    if first_rank:
+        top = max(history, key=lambda entry: entry["test_accuracy"])
+        print(
+            f"{options.output}: test accuracy {history[-1]['test_accuracy']:.4f} after the last epoch "
+            f"(highest {top['test_accuracy']:.4f}, epoch {top['epoch']})",
+            flush=True,
+        )
+
+
+def _line(metrics: dict[str, Any], epochs: int) -> str:
+    seconds = metrics["train_seconds"] + metrics["test_seconds"]
+    return (
+        f"epoch {metrics['epoch']}/{epochs}  loss {metrics['train_loss']:.4f}  "
+        f"train {metrics['train_accuracy']:.4f}  test {metrics['test_accuracy']:.4f}  {seconds:.1f} s  "
+        f"residual forward {metrics['forward_residual']:.1e} backward {metrics['backward_residual']:.1e}"
+    )
+
+
+def _ranks(ranks: int, threads: int) -> str:
+    return f"{ranks} rank{'s' if ranks > 1 else ''} x {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _describe(solver: Any) -> str:
+    from seqbraid.mgrit import MGRIT
+
+    if not isinstance(solver, MGRIT):
+        return "serial solver"
+    count = (
+        f"to residual {solver.tolerance:g}"
+        if solver.tolerance is not None
+        else f"{solver.forward_iterations} forward and {solver.backward_iterations} backward iterations"
+    )
+    return f"MGRIT with coarsening {solver.coarsening}, {solver.relaxation}, {solver.coarse} coarse propagator, {count}"

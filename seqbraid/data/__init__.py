@@ -1,0 +1,1 @@
+"""Data sets: the feature store, readers and batches."""

@@ -1,0 +1,141 @@
+"""Labelled sequences with a training and a test part, from a feature store or an `.npz` file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqbraid.data.store import FAILED, FeatureStore
+from seqbraid.errors import DataError
+
+__all__ = ["Dataset", "Part", "open_dataset"]
+
+# load(indices (B,), start, stop) -> (B, stop - start, F) float32
+Loader = Callable[[npt.NDArray[np.int64], int, int], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """N sequences: `labels` (N,), true `lengths` (N,), and `load` for any steps of any of them."""
+
+    labels: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    load: Loader
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training and a test part over the same features and classes.
+
+    `steps` is T, the longest true length (steps past it hold nothing but padding); `options` fixes what the
+    features mean, so that a model can refuse others.
+    """
+
+    train: Part
+    test: Part
+    class_names: list[str]
+    steps: int
+    feature_size: int
+    options: dict[str, Any]
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a feature store (folder) or an `.npz` file as a data set.
+
+    The file holds x_train (N, T, I), y_train (N,) 0 ... classes - 1, x_test, y_test; optionally length_train,
+    length_test (N,) and label, the class names. Raises `DataError` naming what is missing or does not fit.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist; expected a feature store or an .npz file")
+    return _from_store(FeatureStore.open(path), path) if path.is_dir() else _from_npz(path)
+
+
+def _from_store(store: FeatureStore, path: Path) -> Dataset:
+    usable = store.lengths != FAILED
+
+    def part(split: int, name: str) -> Part:
+        chosen = np.flatnonzero(usable & (store.splits == split))
+        if not len(chosen):
+            raise DataError(f"{path} has no clip in its {name} part; run preprocess with another split")
+
+        def load(indices: npt.NDArray[np.int64], start: int, stop: int) -> npt.NDArray[np.float32]:
+            return store.load(chosen[indices], start, stop)
+
+        return Part(store.labels[chosen], store.lengths[chosen].astype(np.int64), load)
+
+    train, test = part(1, "training"), part(2, "test")
+    steps = int(max(train.lengths.max(), test.lengths.max()))
+    return Dataset(train, test, store.class_names, steps, store.features.shape[2], store.options)
+
+
+def _from_npz(path: Path) -> Dataset:
+    arrays = _read_npz(path)
+    missing = [name for name in ("x_train", "y_train", "x_test", "y_test") if name not in arrays]
+    if missing:
+        raise DataError(
+            f"{path} has no {', '.join(missing)}; it holds {', '.join(sorted(arrays)) or 'nothing'}"
+        )
+    train, test = _npz_part(path, arrays, "train"), _npz_part(path, arrays, "test")
+    shapes = arrays["x_train"].shape, arrays["x_test"].shape
+    if shapes[0][2] != shapes[1][2]:
+        raise DataError(f"{path}: x_train has {shapes[0][2]} features a step and x_test {shapes[1][2]}")
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    names = [str(name) for name in arrays.get("label", np.arange(classes))]
+    if len(names) < classes:
+        raise DataError(f"{path}: label names {len(names)} classes, but y has the class {classes - 1}")
+    if len(names) < 2:
+        raise DataError(f"{path} has one class; a classifier needs at least two")
+    steps = int(max(train.lengths.max(), test.lengths.max()))
+    return Dataset(train, test, names, steps, shapes[0][2], {"source": "arrays", "features": shapes[0][2]})
+
+
+def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(
+                    f"{path} holds one array; expected an .npz with x_train, y_train, x_test, y_test"
+                )
+            return {name: file[name] for name in file.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} cannot be read as an .npz of plain arrays ({error})") from error
+
+
+def _npz_part(path: Path, arrays: dict[str, npt.NDArray[Any]], name: str) -> Part:
+    x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
+    if x.ndim != 3 or 0 in x.shape or not np.issubdtype(x.dtype, np.number):
+        raise DataError(
+            f"{path}: x_{name} is {x.dtype} {x.shape}; expected numbers (N, T, I), none of them 0"
+        )
+    if y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+        raise DataError(
+            f"{path}: y_{name} is {y.dtype} {y.shape}; expected {len(x)} whole numbers counted from 0"
+        )
+    lengths = arrays.get(f"length_{name}", np.full(len(x), x.shape[1]))
+    if lengths.shape != y.shape or lengths.min() < 1 or lengths.max() > x.shape[1]:
+        raise DataError(f"{path}: length_{name} must be {len(x)} whole numbers from 1 to {x.shape[1]}")
+    within = np.arange(x.shape[1]) < lengths[:, None]
+    bad = np.flatnonzero(~np.isfinite(x).all(axis=2)[within])
+    if len(bad):
+        raise DataError(f"{path}: x_{name} holds nan or inf within {len(bad)} steps; remove or replace them")
+
+    def load(indices: npt.NDArray[np.int64], start: int, stop: int) -> npt.NDArray[np.float32]:
+        # Sequences shorter than the other part's are filled up with zeros, past their true length.
+        block = np.zeros((len(indices), stop - start, x.shape[2]), dtype=np.float32)
+        held = x[indices, start:stop]
+        block[:, : held.shape[1]] = held
+        return block
+
+    return Part(y.astype(np.int64), lengths.astype(np.int64), load)

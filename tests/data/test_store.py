@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqbraid.data.store import FeatureStore
+from seqbraid.errors import DataError
+
+T, F = 5, 3
+CLIPS = ["jump/a b.avi", "jump/c.avi", "wave/d.avi", "wave/é.avi"]
+
+
+def make_store(folder: Path, **changes: Any) -> FeatureStore:
+    arguments: dict[str, Any] = {
+        "clips": CLIPS,
+        "labels": [0, 0, 1, 1],
+        "splits": [1, 2, 1, 0],
+        "class_names": ["jump", "wave"],
+        "frames": T,
+        "feature_size": F,
+        "options": {"backbone": "resnet18", "mean": [0.485, 0.456, 0.406]},
+    }
+    return FeatureStore.create(folder, **(arguments | changes))
+
+
+def clip_features(index: int, length: int) -> np.ndarray:
+    return np.random.default_rng(index).standard_normal((length, F)).astype(np.float32)
+
+
+def full_store(folder: Path) -> FeatureStore:
+    store = make_store(folder)
+    for index, length in enumerate((5, 1, 3)):
+        store.write_clip(index, clip_features(index, length))
+    store.mark_failed(3)
+    return store
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    full_store(tmp_path / "deep" / "store").write_failures({CLIPS[3]: "the file is empty"})
+    store = FeatureStore.open(tmp_path / "deep" / "store")
+    assert store.lengths.tolist() == [5, 1, 3, 0]
+    assert store.labels.tolist() == [0, 0, 1, 1]
+    assert store.splits.tolist() == [1, 2, 1, 0]
+    assert (store.clips, store.class_names) == (CLIPS, ["jump", "wave"])
+    assert store.options == {"backbone": "resnet18", "mean": [0.485, 0.456, 0.406]}
+    assert store.failures() == {CLIPS[3]: "the file is empty"}
+    expected = np.zeros((4, T, F), dtype=np.float32)
+    for index, length in enumerate((5, 1, 3)):
+        expected[index, :length] = clip_features(index, length)
+    np.testing.assert_array_equal(store.features, expected)
+    np.testing.assert_array_equal(store.load([2, 0, 2], 1, 4), expected[[2, 0, 2], 1:4])
+    assert store.load(np.array([1]), 2, 2).shape == (1, 0, F)
+
+
+def test_the_arrays_are_plain_npy_files(tmp_path: Path) -> None:
+    full_store(tmp_path)
+    features, lengths = np.load(tmp_path / "features.npy"), np.load(tmp_path / "lengths.npy")
+    assert (features.shape, features.dtype) == ((4, T, F), np.float32)
+    assert (lengths.shape, lengths.dtype) == ((4,), np.int32)
+
+
+def test_a_new_store_takes_no_room(tmp_path: Path) -> None:
+    make_store(tmp_path, frames=1000, feature_size=10_000)
+    status = (tmp_path / "features.npy").stat()
+    assert status.st_size > 160_000_000
+    assert status.st_blocks * 512 < 1_000_000
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (0, T + 1), (3, 2)])
+def test_steps_outside_the_store_are_refused(tmp_path: Path, start: int, stop: int) -> None:
+    with pytest.raises(IndexError):
+        full_store(tmp_path).load([0], start, stop)
+
+
+def test_an_incomplete_store_says_how_to_go_on(tmp_path: Path) -> None:
+    make_store(tmp_path).write_clip(2, clip_features(2, 4))
+    with pytest.raises(DataError, match=r"incomplete: 3 of 4 clips are pending; .* same .*preprocess"):
+        FeatureStore.open(tmp_path)
+    store = FeatureStore.open(tmp_path, require_complete=False)
+    assert store.pending().tolist() == [0, 1, 3]
+
+
+def test_failed_clips_can_be_tried_again(tmp_path: Path) -> None:
+    store = full_store(tmp_path)
+    store.retry_failed()
+    assert store.read_lengths().tolist() == [5, 1, 3, -1]
+
+
+@pytest.mark.parametrize("shape", [(0, F), (T + 1, F), (2, F + 1), (2,)])
+def test_features_of_the_wrong_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    store = make_store(tmp_path)
+    with pytest.raises(ValueError, match="features of shape"):
+        store.write_clip(0, np.zeros(shape, dtype=np.float32))
+    assert len(store.pending()) == 4
+
+
+def test_a_clip_outside_the_store_is_refused(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    with pytest.raises(IndexError):
+        store.write_clip(4, clip_features(0, 2))
+    with pytest.raises(IndexError):
+        store.mark_failed(-1)
+
+
+def write_share(folder: Path, first: int) -> None:
+    store = FeatureStore.open(folder, require_complete=False)
+    for index in range(first, len(store), 2):
+        store.write_clip(index, clip_features(index, 1 + index % T))
+
+
+def test_processes_write_beside_each_other(tmp_path: Path) -> None:
+    clips = [f"jump/{number}.avi" for number in range(60)]
+    make_store(tmp_path, clips=clips, labels=[0] * 60, splits=[1] * 60)
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=write_share, args=(tmp_path, first)) for first in (0, 1)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(30)
+    store = FeatureStore.open(tmp_path)
+    for index in range(60):
+        np.testing.assert_array_equal(
+            store.features[index, : store.lengths[index]], clip_features(index, 1 + index % T)
+        )
+
+
+def test_a_store_is_not_made_over_another_or_beside_other_files(tmp_path: Path) -> None:
+    make_store(tmp_path / "store")
+    with pytest.raises(DataError, match="holds a feature store already"):
+        make_store(tmp_path / "store")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("dear to someone")
+    with pytest.raises(DataError, match=r"other files \(thesis\.tex\)"):
+        make_store(tmp_path / "full")
+    with pytest.raises(DataError, match="is a file"):
+        make_store(tmp_path / "full" / "thesis.tex")
+
+
+def test_a_creation_cut_off_can_be_repeated(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    (tmp_path / "store.json").rename(tmp_path / "store.json.new")
+    (tmp_path / "lengths.npy").unlink()
+    assert len(make_store(tmp_path).pending()) == 4
+
+
+def change_header(**changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "store.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def truncate(name: str, by: int) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[:-by] if by > 0 else data + b"x" * -by)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "store.json").unlink(), "is not a feature store"),
+        (lambda folder: (folder / "features.npy").unlink(), r"features\.npy is damaged .*missing"),
+        (lambda folder: (folder / "features.npy").write_bytes(b""), r"features\.npy is damaged"),
+        (lambda folder: (folder / "lengths.npy").write_text("text"), r"lengths\.npy is damaged"),
+        (truncate("features.npy", 1), r"features\.npy is damaged"),
+        (truncate("features.npy", -1), r"features\.npy is damaged"),
+        (truncate("lengths.npy", 4), r"lengths\.npy is damaged"),
+        (truncate("store.json", 20), r"store\.json is damaged \(not JSON"),
+        (change_header(version=99), "format version 99"),
+        (change_header(features=[4, T + 1, F]), r"features\.npy is damaged"),
+        (change_header(features="wide"), "damaged"),
+        (change_header(labels=[0]), r"store\.json is damaged"),
+        (change_header(options=None), r"store\.json is damaged"),
+        (lambda folder: (folder / "store.json").write_text("[]"), "no format version"),
+    ],
+)
+def test_damage_is_named_in_one_line(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    full_store(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(DataError, match=message) as caught:
+        FeatureStore.open(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_missing_folder_is_not_a_store(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere is not a feature store"):
+        FeatureStore.open(tmp_path / "nowhere")
