@@ -79,9 +79,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     dataset = open_dataset(options.data)
-    standardise = Standardisation.fit(
-        dataset.train, 0, dataset.steps, dataset.feature_size, SingleProcess()
-    )
+    standardise = Standardisation.fit(dataset.train, 0, dataset.steps, dataset.feature_size, SingleProcess())
     torch.manual_seed(options.seed)
     model = TorchClassifier(
         dataset.feature_size, options.hidden_size, options.num_layers, len(dataset.class_names)

@@ -8,11 +8,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from seqbraid.cli import evaluate, info, predict, preprocess, train
-from seqbraid.comm import launched_ranks
-from seqbraid.errors import SeqbraidError
+from seqbraid.cli.endings import end_job, explain, warnings_in_one_line
+from seqbraid.comm import launched_rank
 
 # Each subcommand is a module with HELP, `add_arguments(parser)` and `run(options)`; its docstring teaches.
 _COMMANDS: dict[str, ModuleType] = {
@@ -30,12 +30,31 @@ examples:
   seqbraid evaluate run/ features/
   seqbraid predict run/ clip.avi
 
-Run `seqbraid COMMAND --help` for the options of one command."""
+Run `seqbraid COMMAND --help` for the options of one command.
+
+environment:
+  OMP_NUM_THREADS      threads of each rank, where --threads does not say
+  SEQBRAID_TIME_LIMIT  seconds that a rank waits for another before it gives up (default: 600)
+  SEQBRAID_TRACEBACK   set to 1, errors come with Python's traceback; for reports of defects
+
+exit codes: 0 done, 1 the system refused, 2 bad options or data, 3 training or solver diverged, 4 no weights"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what it has to say from rank 0 alone, and errors in one line."""
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        if launched_rank() == 0:
+            super()._print_message(message, file)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and leave with exit code 2."""
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="seqbraid",
         description="Train recurrent networks in parallel along the sequence.",
         epilog=_EPILOG,
@@ -57,43 +76,19 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code: 0, or an error's own after one line on standard error."""
     options = build_parser().parse_args(arguments)
+    command = f"seqbraid {options.command}"
     try:
-        options.run(options)
-    except (SeqbraidError, OSError) as error:
+        with warnings_in_one_line(command):
+            options.run(options)
+    except BrokenPipeError:
+        # Whoever read the output has left (`seqbraid info | head -1`); Python must not write at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return end_job(command, "standard output was closed", 1)
+    except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("SEQBRAID_TRACEBACK"):
             traceback.print_exc()
-        _say(f"seqbraid {options.command}: error: {error}")
-        return _end(error.exit_code if isinstance(error, SeqbraidError) else 1)
-    except KeyboardInterrupt:
-        _say(f"seqbraid {options.command}: interrupted")
-        return _end(130)
-    except Exception:
-        # A defect of ours: show where, and take the other ranks down instead of leaving them waiting.
-        traceback.print_exc()
-        return _end(1)
+        return end_job(command, *explain(error))
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _end(code: int) -> int:
-    if launched_ranks() > 1:
-        _abort(code)
-    return code
-
-
-def _abort(code: int) -> NoReturn:
-    """End every rank of the job: the others may be waiting for this one in a collective call."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    try:
-        from mpi4py import MPI
-    except (ImportError, RuntimeError):
-        os._exit(code)
-    MPI.COMM_WORLD.Abort(code)
-    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,16 @@
 """Communicators: a single process, and MPI."""
 
 from seqbraid.comm.base import Communicator
-from seqbraid.comm.launch import as_communicator, launched_rank, launched_ranks, ranks_on_this_machine, world
+from seqbraid.comm.buffers import sum_in_one_message
+from seqbraid.comm.launch import (
+    as_communicator,
+    launched_rank,
+    launched_ranks,
+    ranks_on_this_machine,
+    speaks_for_this_machine,
+    started_mpi,
+    world,
+)
 from seqbraid.comm.mpi import MPICommunicator
 from seqbraid.comm.single import SingleProcess
 
@@ -13,5 +22,8 @@ __all__ = [
     "launched_rank",
     "launched_ranks",
     "ranks_on_this_machine",
+    "speaks_for_this_machine",
+    "started_mpi",
+    "sum_in_one_message",
     "world",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from seqbraid.comm.base import Communicator
@@ -10,13 +11,22 @@ from seqbraid.comm.mpi import MPICommunicator
 from seqbraid.comm.single import SingleProcess
 from seqbraid.errors import CommunicationError
 
-__all__ = ["as_communicator", "launched_rank", "launched_ranks", "ranks_on_this_machine", "world"]
+__all__ = [
+    "as_communicator",
+    "launched_rank",
+    "launched_ranks",
+    "ranks_on_this_machine",
+    "speaks_for_this_machine",
+    "started_mpi",
+    "world",
+]
 
 # Open MPI's own variables first: under Slurm the others may be set for the step around it. PMI's are those
 # of MPICH, Intel MPI and Slurm's PMI-2; with PMIx, Slurm tells the size of a step only in its own variable.
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 _LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 
 def launched_ranks() -> int:
@@ -33,6 +43,11 @@ def launched_rank() -> int:
 def ranks_on_this_machine() -> int:
     """Return how many ranks of the job share this machine, by the launcher's word; else all of them."""
     return max(1, _first_number(_LOCAL_SIZES, launched_ranks()))
+
+
+def speaks_for_this_machine() -> bool:
+    """Return whether this is the first of the job's ranks on its machine, by the launcher's word."""
+    return launched_ranks() == 1 or _first_number(_LOCAL_RANKS, launched_rank()) == 0
 
 
 def _first_number(names: tuple[str, ...], default: int) -> int:
@@ -52,6 +67,14 @@ def _import_mpi() -> Any:
             "install one into this environment with pip install 'seqbraid[mpich]', or load the system's"
         ) from error
     return MPI
+
+
+def started_mpi() -> Any:
+    """Return mpi4py's `MPI` where it runs and connects the ranks of this job, else None; starts nothing."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is None or not mpi.Is_initialized() or mpi.Is_finalized():
+        return None
+    return mpi if mpi.COMM_WORLD.Get_size() == launched_ranks() > 1 else None
 
 
 def world() -> Communicator:

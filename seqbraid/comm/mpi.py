@@ -82,7 +82,7 @@ class MPICommunicator:
         self._wait(self._mpi.Ibarrier(), what)
 
     def _wait(self, request: Any, what: str) -> None:
-        """Poll instead of blocking: MPI's own waits have no time limit and spin on a core that others need."""
+        """Poll: MPI's own waits have no time limit, and spin on a core that others may need."""
         start = time.monotonic()
         polls = 0
         while not request.Test():
@@ -93,8 +93,8 @@ class MPICommunicator:
             waited = time.monotonic() - start
             if waited > self.time_limit:
                 raise CommunicationError(
-                    f"rank {self.rank} of {self.size} waited {waited:.0f} s in {what}; some rank did not call "
-                    "it. Every rank must make the same calls; SEQBRAID_TIME_LIMIT sets the limit in seconds"
+                    f"rank {self.rank} of {self.size} waited {waited:.0f} s in {what}; some rank did not "
+                    "call it. Every rank must make the same calls; SEQBRAID_TIME_LIMIT sets the limit in seconds"
                 )
             time.sleep(2e-5 if waited < 0.05 else 1e-3)
 

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from seqbraid.cells import CellKind, Linearisation, gate_cotangents
-from seqbraid.comm import Communicator
+from seqbraid.comm import Communicator, sum_in_one_message
 from seqbraid.gru.layout import Layout
 from seqbraid.gru.problems import (
     AdjointProblem,
@@ -96,17 +96,17 @@ class LayerFunction(Function):
             h_n, plan.partition.last_holder, f"GRU layer {plan.layer}: final state of the forward solve"
         )
         ctx.plan = plan
-        ctx.save_for_backward(cut_x, a, problem.states, points, w_ih, w_hh, b_ih, b_hh)
+        ctx.save_for_backward(cut_x, a, problem.states, points, w_ih, w_hh, b_hh)
         ctx.set_materialize_grads(False)
         return output, h_n
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(  # noqa: D102
         ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         plan: LayerPlan = ctx.plan
-        cut_x, a, states, points, w_ih, w_hh, b_ih, b_hh = ctx.saved_tensors
+        cut_x, a, states, points, w_ih, w_hh, b_hh = ctx.saved_tensors
         recurrence = Recurrence.of(w_hh, b_hh, plan.cell, plan.gamma)
         layout = Layout.of(plan.partition.steps, plan.solver)
         valid = layout.valid_steps(plan.valid, states)
@@ -244,9 +244,4 @@ def _tell_divergence(direction: str, entry: DirectionReport, solver: MGRIT) -> N
 def _sum_over_ranks(gradients: list[Tensor | None], plan: LayerPlan) -> None:
     """Sum the gradients that were computed over all ranks, in one message."""
     computed = [gradient for gradient in gradients if gradient is not None]
-    if not computed or plan.communicator.size == 1:
-        return
-    total = torch.cat([gradient.reshape(-1) for gradient in computed])
-    plan.communicator.all_reduce(total, f"GRU layer {plan.layer}: sum of the gradients")
-    for gradient, part in zip(computed, total.split([each.numel() for each in computed]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    sum_in_one_message(computed, plan.communicator, f"GRU layer {plan.layer}: sum of the gradients")

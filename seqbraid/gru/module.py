@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from seqbraid.cells import CellKind
-from seqbraid.comm import as_communicator, launched_ranks
+from seqbraid.comm import as_communicator, launched_ranks, sum_in_one_message
 from seqbraid.gru.function import LayerFunction, LayerPlan
 from seqbraid.mgrit import MGRIT, Partition, Serial, SolveReport
 
@@ -98,6 +98,7 @@ class GRU(nn.Module):
         self.last_solve = SolveReport()
         for layer in range(num_layers):
             inputs = input_size if layer == 0 else hidden_size
+            shapes: dict[str, tuple[int, ...]]
             shapes = {"weight_ih": (3 * hidden_size, inputs), "weight_hh": (3 * hidden_size, hidden_size)}
             if bias:
                 shapes |= {"bias_ih": (3 * hidden_size,), "bias_hh": (3 * hidden_size,)}
@@ -164,7 +165,8 @@ class GRU(nn.Module):
             plan = LayerPlan(
                 layer, self.cell, self.gamma, self.solver, self.communicator, partition, valid, report
             )
-            x, h_n = LayerFunction.apply(x, initial[layer], *self._layer_parameters(layer), plan)
+            parameters = self._layer_parameters(layer)
+            x, h_n = LayerFunction.apply(x, initial[layer], *parameters, plan)  # type: ignore[no-untyped-call]
             final_states.append(h_n)
         self.last_solve = report
         h_n = torch.stack(final_states)
@@ -266,15 +268,10 @@ def sum_gradients(module: nn.Module, comm: object) -> None:
     """
     communicator = as_communicator(comm)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if not parameters or communicator.size == 1:
-        return
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     for dtype in sorted({gradient.dtype for gradient in gradients}, key=str):
         group = [gradient for gradient in gradients if gradient.dtype == dtype]
-        total = torch.cat([gradient.reshape(-1) for gradient in group])
-        communicator.all_reduce(total, "sum_gradients")
-        for gradient, part in zip(group, total.split([each.numel() for each in group]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        sum_in_one_message(group, communicator, "sum_gradients")

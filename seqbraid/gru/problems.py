@@ -51,17 +51,18 @@ class CoarseLevel:
     @staticmethod
     def of(options: MGRIT, fine: Propagator, a: Tensor, valid: Tensor | None) -> CoarseLevel:
         """Build the coarse level for projected inputs a (c, n, B, 3H), counting valid steps only."""
-        m: Steps = float(a.shape[0])
-        if valid is not None:
-            m = valid.sum(dim=0)
-        if options.coarse_input == "mean":
-            inputs = a.mean(dim=0) if valid is None else (a * valid).sum(dim=0) / m.clamp_min(1.0)  # type: ignore[union-attr]
-        elif valid is None:
-            inputs = a[-1]
+        m: Steps
+        if valid is None:
+            m = float(a.shape[0])
+            inputs = a.mean(dim=0) if options.coarse_input == "mean" else a[-1]
         else:
-            # Valid steps come first in an interval, so the last of them has the index m - 1.
-            last = (m - 1.0).clamp_min(0.0).long().expand(*a.shape[1:])  # type: ignore[union-attr]
-            inputs = a.gather(0, last.unsqueeze(0)).squeeze(0)
+            m = valid.sum(dim=0)
+            if options.coarse_input == "mean":
+                inputs = (a * valid).sum(dim=0) / m.clamp_min(1.0)
+            else:
+                # Valid steps come first in an interval, so the last of them has the index m - 1.
+                last = (m - 1.0).clamp_min(0.0).long().expand(a.shape[1:])
+                inputs = a.gather(0, last.unsqueeze(0)).squeeze(0)
         if options.coarse_step == "unit":
             m = 1.0 if isinstance(m, float) else m.clamp_max(1.0)
         return CoarseLevel(Propagator(options.coarse, fine.gamma, fine.cell), inputs, m)

@@ -55,8 +55,8 @@ class Partition:
             start += length
             if start % coarsening and start < total:
                 raise ValueError(
-                    f"the slices of ranks {rank} and {rank + 1} meet at step {start}, which is not a multiple of "
-                    f"the coarsening {coarsening}; cut the sequence with seqbraid.local_slice({total}, comm, "
+                    f"the slices of ranks {rank} and {rank + 1} meet at step {start}, which is not a multiple "
+                    f"of the coarsening {coarsening}; cut the sequence with seqbraid.local_slice({total}, comm, "
                     f"{coarsening})"
                 )
         return Partition(tuple(lengths), communicator.rank)

@@ -1,0 +1,344 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import gru_loop, relative_error
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import seqbraid as sb
+
+CONVERGED = {"forward_iterations": 40, "backward_iterations": 40}
+SOLVERS = [
+    sb.Serial(),
+    sb.MGRIT(coarsening=4, **CONVERGED),
+    sb.MGRIT(coarsening=4, coarse="implicit", coarse_input="point", relaxation="F", **CONVERGED),
+    sb.MGRIT(coarsening=3, initial_guess="zero", **CONVERGED),
+    sb.MGRIT(coarsening=64, **CONVERGED),
+]
+
+
+def make(solver, layers=1, cell="classic", gamma=1.0, bias=True, dtype=torch.float64, sizes=(5, 6)):
+    torch.manual_seed(0)
+    return sb.GRU(*sizes, layers, bias, dtype=dtype, cell=cell, gamma=gamma, solver=solver)
+
+
+def data(T, B=3, layers=1, dtype=torch.float64, sizes=(5, 6)):
+    torch.manual_seed(7)
+    x = torch.randn(T, B, sizes[0], dtype=dtype, requires_grad=True)
+    h0 = torch.randn(layers, B, sizes[1], dtype=dtype, requires_grad=True)
+    return x, h0
+
+
+def everything(run, module, x, h0):
+    """Return output, h_n and the gradients of x, h0 and all parameters, for a loss that touches every state."""
+    output, h_n = run(x, h0)
+    weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    loss = (output * weights).sum() + h_n.square().sum()
+    return [output, h_n, *torch.autograd.grad(loss, [x, h0, *module.parameters()])]
+
+
+def worst(found, truth):
+    assert len(found) == len(truth)
+    return max(relative_error(one, other) for one, other in zip(found, truth, strict=True))
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+@pytest.mark.parametrize(("T", "layers", "bias"), [(1, 1, True), (2, 3, True), (23, 1, False), (37, 3, True)])
+def test_classic_cell_matches_torch(solver, T, layers, bias):
+    module = make(solver, layers, bias=bias)
+    torchs = nn.GRU(5, 6, layers, bias, dtype=torch.float64)
+    torchs.load_state_dict(module.state_dict())
+    x, h0 = data(T, layers=layers)
+    assert worst(everything(module, module, x, h0), everything(torchs, torchs, x, h0)) < 1e-10
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+@pytest.mark.parametrize(("cell", "gamma"), [("implicit", 1.0), ("implicit", 2.0), ("classic", 0.5)])
+def test_other_cells_match_a_loop_under_autograd(solver, cell, gamma):
+    module = make(solver, 2, cell, gamma)
+    x, h0 = data(23, layers=2)
+    truth = everything(lambda x, h: gru_loop(module, x, h, cell, gamma), module, x, h0)
+    assert worst(everything(module, module, x, h0), truth) < 1e-10
+
+
+@settings(deadline=None, max_examples=25)
+@given(data_=st.data(), T=st.integers(1, 40), B=st.integers(1, 4), coarsening=st.integers(1, 12))
+def test_unequal_lengths_match_a_packed_sequence(data_, T, B, coarsening):
+    lengths = data_.draw(st.lists(st.integers(1, T), min_size=B, max_size=B))
+    solver = sb.MGRIT(coarsening=coarsening, **CONVERGED)
+    module = make(solver, 2)
+    torchs = nn.GRU(5, 6, 2, dtype=torch.float64)
+    torchs.load_state_dict(module.state_dict())
+    x, h0 = data(T, B, 2)
+
+    def packed(x, h0):
+        output, h_n = torchs(pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False), h0)
+        return pad_packed_sequence(output, total_length=T)[0], h_n
+
+    found = everything(lambda x, h0: module(x, h0, lengths), module, x, h0)
+    assert worst(found, everything(packed, torchs, x, h0)) < 1e-10
+
+
+def test_what_lies_past_a_sequences_end_does_not_matter():
+    module = make(sb.MGRIT(coarsening=4))
+    x, _ = data(12)
+    spoilt = x.detach().clone()
+    spoilt[5:, 1] = torch.nan
+    clean = module(x, lengths=[12, 5, 9])
+    assert all(torch.equal(one, other) for one, other in zip(module(spoilt, lengths=[12, 5, 9]), clean, strict=True))
+
+
+@pytest.mark.parametrize("solver", [sb.Serial(), sb.MGRIT(coarsening=8, **CONVERGED)], ids=str)
+def test_float32_agrees_to_its_rounding(solver):
+    module = make(solver, 2, dtype=torch.float32)
+    torchs = nn.GRU(5, 6, 2)
+    torchs.load_state_dict(module.state_dict())
+    x, h0 = data(50, layers=2, dtype=torch.float32)
+    assert worst(everything(module, module, x, h0), everything(torchs, torchs, x, h0)) < 1e-5
+
+
+def test_gradcheck_of_a_converged_solve():
+    module = make(sb.MGRIT(coarsening=2, **CONVERGED), sizes=(2, 3))
+    x, h0 = data(5, 2, sizes=(2, 3))
+    assert torch.autograd.gradcheck(lambda x, h0: module(x, h0, [5, 3]), (x, h0))
+
+
+def long_memory(T=128, B=20, I=9, H=32, bias=0.0, solver=None):  # noqa: E741
+    """A float32 module with white noise, and its serial twin; `bias` on the update gate gives long memory."""
+    torch.manual_seed(0)
+    parallel, serial = (sb.GRU(I, H, solver=each) for each in (solver, sb.Serial()))
+    with torch.no_grad():
+        parallel.bias_hh_l0[H : 2 * H] += bias
+    serial.load_state_dict(parallel.state_dict())
+    return parallel, serial, torch.randn(T, B, I)
+
+
+@pytest.mark.parametrize("bias", [0.0, 4.0])
+def test_few_iterations_gain_at_least_ten_times_each(bias):
+    errors = []
+    for iterations in (1, 2, 3):
+        parallel, serial, x = long_memory(
+            bias=bias, solver=sb.MGRIT(coarsening=8, forward_iterations=iterations)
+        )
+        with torch.no_grad():
+            errors.append(relative_error(parallel(x)[0], serial(x)[0]))
+    assert errors[0] < 2e-2
+    assert errors[1] < errors[0] / 10
+    assert errors[2] < errors[1] / 10
+
+
+@pytest.mark.parametrize("loss", ["last state", "every output"])
+def test_one_iteration_each_way_gives_weight_gradients_to_two_percent(loss):
+    parallel, serial, x = long_memory(solver=sb.MGRIT(coarsening=4))
+    gradients = []
+    for module in (parallel, serial):
+        output, h_n = module(x)
+        target = h_n if loss == "last state" else output
+        target.square().sum().backward()
+        gradients.append(torch.cat([parameter.grad.reshape(-1) for parameter in module.parameters()]))
+    assert 0 < relative_error(*gradients) < 2e-2
+
+
+def test_residual_tells_how_good_the_solution_is():
+    residuals, errors = [], []
+    for iterations in (1, 2, 4):
+        parallel, serial, x = long_memory(solver=sb.MGRIT(coarsening=8, forward_iterations=iterations))
+        with torch.no_grad():
+            errors.append(relative_error(parallel(x)[0], serial(x)[0]))
+        residuals.append(parallel.last_solve.forward_residual)
+    for residual, error in zip(residuals, errors, strict=True):
+        assert residual / 30 < error < 30 * residual
+
+
+def test_tolerance_holds_in_both_directions():
+    parallel, serial, x = long_memory(solver=sb.MGRIT(coarsening=8, tolerance=1e-5))
+    output, _ = parallel(x)
+    output.sum().backward()
+    assert parallel.last_solve.forward_residual <= 1e-5
+    assert parallel.last_solve.backward_residual <= 1e-5
+    assert 1 <= parallel.last_solve.forward[0].iterations < 20
+    assert relative_error(output, serial(x)[0]) < 1e-4
+
+
+def diverging(on_divergence, forward_iterations=4):
+    """A setting known to diverge: the explicit coarse step of the fine step's length, with long memory."""
+    solver = sb.MGRIT(
+        coarsening=16,
+        coarse="classic",
+        coarse_step="unit",
+        forward_iterations=forward_iterations,
+        backward_iterations=4,
+        on_divergence=on_divergence,
+    )
+    return long_memory(T=512, B=4, H=32, bias=4.0, solver=solver)
+
+
+def test_divergence_is_an_error_by_default():
+    parallel, _, x = diverging("raise")
+    with pytest.raises(sb.SolverDivergedError, match=r"forward solve diverged, relative residuals .*coarse='classic'"):
+        parallel(x)
+
+
+def test_divergence_can_be_a_warning():
+    parallel, _, x = diverging("warn")
+    with pytest.warns(sb.SolverDivergedWarning, match="forward solve diverged"):
+        parallel(x)
+    assert not parallel.last_solve.forward[0].solved_serially
+
+
+def test_divergence_can_fall_back_to_the_serial_solve():
+    parallel, serial, x = diverging("serial")
+    with pytest.warns(sb.SolverDivergedWarning, match="solved again in sequence"):
+        output, _ = parallel(x)
+    output.square().sum().backward()
+    truth, _ = serial(x)
+    truth.square().sum().backward()
+    assert parallel.last_solve.forward[0].solved_serially
+    assert torch.equal(output, truth)
+    for one, other in zip(parallel.parameters(), serial.parameters(), strict=True):
+        assert relative_error(one.grad, other.grad) < 1e-6
+
+
+def test_a_diverging_adjoint_falls_back_alone():
+    # Sixteen FCF iterations make all 32 points exact, whatever happened on the way; four do not.
+    parallel, serial, x = diverging("serial", forward_iterations=16)
+    output, _ = parallel(x)
+    with pytest.warns(sb.SolverDivergedWarning, match="backward solve diverged"):
+        output.square().sum().backward()
+    serial(x)[0].square().sum().backward()
+    assert not parallel.last_solve.forward[0].solved_serially
+    assert parallel.last_solve.backward[0].solved_serially
+    for one, other in zip(parallel.parameters(), serial.parameters(), strict=True):
+        assert relative_error(one.grad, other.grad) < 1e-4
+
+
+def test_same_seed_and_names_as_torch():
+    torch.manual_seed(3)
+    torchs = nn.GRU(4, 7, 2)
+    torch.manual_seed(3)
+    ours = sb.GRU(4, 7, 2)
+    assert list(ours.state_dict()) == list(torchs.state_dict())
+    assert all(torch.equal(one, torchs.state_dict()[name]) for name, one in ours.state_dict().items())
+    torchs.load_state_dict(ours.state_dict())
+
+
+def test_forms_of_the_input():
+    module = make(sb.MGRIT(coarsening=4), 2)
+    x, h0 = data(10, 3, 2)
+    output, h_n = module(x, h0)
+    first = make(sb.MGRIT(coarsening=4), 2)
+    first.batch_first = True
+    swapped, h_swapped = first(x.transpose(0, 1), h0)
+    assert torch.equal(swapped, output.transpose(0, 1))
+    assert torch.equal(h_swapped, h_n)
+    alone, h_alone = module(x[:, 1], h0[:, 1])
+    assert alone.shape == (10, 6)
+    assert relative_error(alone, output[:, 1]) < 1e-14
+    assert relative_error(h_alone, h_n[:, 1]) < 1e-14
+
+
+def test_streaming_h_n_into_the_next_call_goes_on_where_it_was():
+    module = make(sb.Serial(), 2)
+    x, h0 = data(20, 3, 2)
+    whole, h_n = module(x, h0)
+    first, middle = module(x[:8], h0)
+    second, last = module(x[8:], middle)
+    assert relative_error(torch.cat([first, second]), whole) < 1e-14
+    truth = torch.autograd.grad(h_n.sum(), [x, h0])
+    found = torch.autograd.grad(last.sum(), [x, h0])
+    assert worst(found, truth) < 1e-13
+
+
+def test_several_forwards_before_one_backward():
+    module = make(sb.MGRIT(coarsening=4, **CONVERGED))
+    x, h0 = data(9)
+    loss = module(x, h0)[0].sum() + 2 * module(x.flip(0), h0)[0].sum()
+    found = torch.autograd.grad(loss, [x, module.weight_hh_l0])
+    torchs = nn.GRU(5, 6, dtype=torch.float64)
+    torchs.load_state_dict(module.state_dict())
+    truth = torchs(x, h0)[0].sum() + 2 * torchs(x.flip(0), h0)[0].sum()
+    assert worst(found, torch.autograd.grad(truth, [x, torchs.weight_hh_l0])) < 1e-10
+
+
+def test_frozen_parameters_get_no_gradient_and_the_others_are_right():
+    module = make(sb.MGRIT(coarsening=4, **CONVERGED))
+    module.weight_ih_l0.requires_grad_(False)
+    x, _ = data(9)
+    module(x.detach())[0].sum().backward()
+    torchs = nn.GRU(5, 6, dtype=torch.float64)
+    torchs.load_state_dict(module.state_dict())
+    torchs(x.detach())[0].sum().backward()
+    assert module.weight_ih_l0.grad is None
+    assert relative_error(module.bias_ih_l0.grad, torchs.bias_ih_l0.grad) < 1e-10
+
+
+def test_no_grad_and_deepcopy():
+    module = make(sb.MGRIT(coarsening=4))
+    x, _ = data(9)
+    with torch.no_grad():
+        output, _ = module(x)
+    assert not output.requires_grad
+    assert torch.equal(copy.deepcopy(module)(x)[0], output)
+
+
+def test_a_second_backward_and_double_backward_are_refused():
+    module = make(sb.Serial())
+    x, _ = data(4)
+    loss = module(x)[0].sum()
+    loss.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+    gradient = torch.autograd.grad(module(x)[0].square().sum(), x, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_a_weight_changed_between_forward_and_backward_is_noticed():
+    module = make(sb.Serial())
+    x, _ = data(4)
+    loss = module(x)[0].sum()
+    with torch.no_grad():
+        module.weight_hh_l0.mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"hidden_size": 0}, ValueError, "hidden_size is 0"),
+        ({"num_layers": 1.5}, ValueError, r"num_layers is 1\.5"),
+        ({"cell": "lstm"}, ValueError, "cell is 'lstm'; expected one of"),
+        ({"gamma": -1.0}, ValueError, r"gamma is -1\.0"),
+        ({"dropout": 0.5}, ValueError, r"dropout is 0\.5"),
+        ({"bidirectional": True}, ValueError, "bidirectional is True"),
+        ({"dtype": torch.float16}, ValueError, r"dtype is torch\.float16"),
+        ({"solver": "mgrit"}, TypeError, "solver is a str"),
+        ({"comm": 3}, TypeError, "comm is a int"),
+    ],
+)
+def test_arguments_that_cannot_be_are_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        sb.GRU(**{"input_size": 5, "hidden_size": 6, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("x", "h0", "lengths", "error", "message"),
+    [
+        (torch.zeros(4, 3, 7), None, None, ValueError, r"x has shape \(4, 3, 7\); expected \(T, B, 5\)"),
+        (torch.zeros(4, 3, 5).double(), None, None, TypeError, "x is torch.float64"),
+        (torch.zeros(0, 3, 5), None, None, ValueError, "no steps"),
+        (torch.zeros(4, 0, 5), None, None, ValueError, "at least one sequence"),
+        (torch.zeros(4, 3, 5), torch.zeros(1, 2, 6), None, ValueError, r"h0 has shape \(1, 2, 6\)"),
+        (torch.zeros(4, 3, 5), None, [4, 4], ValueError, "2 lengths were given for 3 sequences"),
+        (torch.zeros(4, 3, 5), None, [4, 5, 1], ValueError, "the length of sequence 1 is 5; expected 1 to 4"),
+        (torch.zeros(4, 3, 5), None, [4, 0, 1], ValueError, "the length of sequence 1 is 0"),
+        (torch.zeros(4, 3, 5), None, [4.0, 2.0, 1.0], TypeError, "whole number for each"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(x, h0, lengths, error, message):
+    with pytest.raises(error, match=message):
+        sb.GRU(5, 6)(x, h0, lengths)

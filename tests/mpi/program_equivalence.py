@@ -1,0 +1,137 @@
+"""Run by every rank of an MPI job: whatever the number of ranks, results are those of one process."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import pytest
+import torch
+from mpi4py import MPI
+from reference import relative_error
+from torch import nn
+
+import seqbraid as sb
+from seqbraid.comm import SingleProcess
+
+WORLD = MPI.COMM_WORLD
+ALONE = SingleProcess()
+I, H, B, LAYERS = 3, 5, 4, 2
+SOLVERS = [
+    sb.Serial(),
+    sb.MGRIT(coarsening=4),
+    sb.MGRIT(coarsening=3, relaxation="F", coarse="implicit", coarse_input="point", forward_iterations=2),
+    sb.MGRIT(coarsening=4, initial_guess="zero", forward_iterations=2, backward_iterations=3),
+    sb.MGRIT(coarsening=5, tolerance=1e-9),
+]
+
+
+def solve(comm: object, solver: object, cell: str, T: int, lengths: list[int] | None) -> list[torch.Tensor]:
+    """Return this rank's output and gradient of x, and h_n and the gradients of h0 and all parameters."""
+    torch.manual_seed(0)
+    gru = sb.GRU(I, H, LAYERS, dtype=torch.float64, cell=cell, gamma=1.5, solver=solver, comm=comm)
+    series = torch.randn(T, B, I, dtype=torch.float64)
+    weights = torch.randn(T, B, H, dtype=torch.float64)
+    h0 = torch.randn(LAYERS, B, H, dtype=torch.float64, requires_grad=True)
+    held = sb.local_slice(T, comm, solver.coarsening if isinstance(solver, sb.MGRIT) else 1)
+    x = series[held].requires_grad_()
+    output, h_n = gru(x, h0, lengths)
+    # The local part of a loss on every output, and a loss on h_n that is the same on every rank.
+    loss = (output * weights[held]).sum() + h_n.square().sum()
+    gradients = torch.autograd.grad(loss, [x, h0, *gru.parameters()])
+    return [output, gradients[0], h_n, *gradients[1:]]
+
+
+def check_results_do_not_depend_on_the_ranks() -> None:
+    """Outputs, h_n and every gradient, for lengths that divide by nothing."""
+    for T, solver, cell in itertools.product((1, 2, 7, 13, 37), SOLVERS, ("classic", "implicit")):
+        for lengths in (None, [T, 1, (T + 1) // 2, max(1, T - 1)]):
+            found = solve(WORLD, solver, cell, T, lengths)
+            truth = solve(ALONE, solver, cell, T, lengths)
+            held = sb.local_slice(T, WORLD, solver.coarsening if isinstance(solver, sb.MGRIT) else 1)
+            truth[:2] = [each[held] for each in truth[:2]]
+            for number, (one, other) in enumerate(zip(found, truth, strict=True)):
+                error = relative_error(one, other)
+                assert error < 1e-12, f"{solver} {cell} T={T} {lengths}: result {number} is off by {error:.1e}"
+
+
+def check_converged_results_match_torch() -> None:
+    """Against `torch.nn.GRU` itself."""
+    T = 41
+    solver = sb.MGRIT(coarsening=4, forward_iterations=20, backward_iterations=20)
+    torch.manual_seed(1)
+    torchs = nn.GRU(I, H, LAYERS, dtype=torch.float64)
+    gru = sb.GRU(I, H, LAYERS, dtype=torch.float64, solver=solver, comm=WORLD)
+    gru.load_state_dict(torchs.state_dict())
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    held = sb.local_slice(T, WORLD, 4)
+    output, h_n = gru(x[held])
+    (output.sum() + h_n.sum()).backward()
+    expected, expected_h = torchs(x)
+    (expected.sum() + expected_h.sum()).backward()
+    assert relative_error(output, expected[held]) < 1e-12
+    assert relative_error(h_n, expected_h) < 1e-12
+    for one, other in zip(gru.parameters(), torchs.parameters(), strict=True):
+        assert relative_error(one.grad, other.grad) < 1e-12
+
+
+def check_encoder_and_per_step_head() -> None:
+    """`sum_gradients` completes the gradients of modules that see only the local slice."""
+    T = 11
+
+    def gradients(comm: object) -> list[torch.Tensor]:
+        torch.manual_seed(2)
+        encoder, head = nn.Linear(2, I), nn.Linear(H, 1)
+        gru = sb.GRU(I, H, solver=sb.MGRIT(coarsening=2), comm=comm)
+        x = torch.randn(T, B, 2)[sb.local_slice(T, comm, 2)]
+        head(gru(encoder(x))[0]).square().sum().backward()
+        for module in (encoder, head):
+            sb.sum_gradients(module, comm)
+        return [each.grad for module in (encoder, gru, head) for each in module.parameters()]
+
+    for one, other in zip(gradients(WORLD), gradients(ALONE), strict=True):
+        assert relative_error(one, other) < 1e-5
+
+
+def check_slices_that_do_not_fit_are_refused_on_every_rank() -> None:
+    """Each rank gets the same error, so none is left waiting."""
+    if WORLD.size == 1:
+        return
+    gru = sb.GRU(I, H, solver=sb.MGRIT(coarsening=4), comm=WORLD)
+    with pytest.raises(ValueError, match="local_slice"):
+        gru(torch.zeros(5, B, I))
+    with pytest.raises(ValueError, match="the same on each"):
+        gru(torch.zeros(4, B + WORLD.rank, I))
+    with pytest.raises(ValueError, match="different lengths"):
+        gru(torch.zeros(4, B, I), lengths=[1 + WORLD.rank] * B)
+    assert gru(torch.zeros(4, B, I))[0].shape == (4, B, H)
+
+
+def check_a_lonely_module_warns_once() -> None:
+    """`comm=None` in a job of several ranks is told, once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sb.GRU(I, H)
+        sb.GRU(I, H)
+    assert len(caught) == (WORLD.size > 1)
+
+
+def main() -> None:
+    """Run every check; a failure on one rank ends the whole job."""
+    torch.set_num_threads(1)
+    for name, check in sorted(globals().items()):
+        if name.startswith("check_"):
+            check()
+    WORLD.Barrier()
+    if WORLD.rank == 0:
+        print(f"all checks passed on {WORLD.size} ranks")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        WORLD.Abort(1)

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+from launching import run_ranks
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_results_do_not_depend_on_the_ranks(ranks):
+    done = run_ranks(ranks, str(HERE / "program_equivalence.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"all checks passed on {ranks} ranks" in done.stdout
+
+
+def test_a_rank_that_does_not_call_is_told_of_in_bounded_time():
+    done = run_ranks(3, str(HERE / "program_absent_rank.py"), SEQBRAID_TIME_LIMIT="2")
+    assert done.returncode != 0
+    assert "waited 2 s in GRU: lengths of the ranks' slices; some rank did not call it" in done.stdout
+
+
+def test_ranks_of_a_foreign_launcher_are_noticed():
+    # One process whose environment says that it is one of two: what a foreign mpiexec looks like.
+    code = "from seqbraid.comm import world; world()"
+    done = run_ranks(1, "-c", code, OMPI_COMM_WORLD_SIZE="2")
+    assert done.returncode != 0
+    assert "the launcher started 2 ranks, but mpi4py's library" in done.stderr
