@@ -50,6 +50,11 @@ def run(command: str, ranks: int = 1) -> str:
     return "".join(lines)
 
 
+def quote(argument: object) -> str:
+    """Return an argument so that a shell takes it as one word."""
+    return shlex.quote(str(argument))
+
+
 def choose_weights() -> str:
     """Return the pretrained weights where they can be downloaded, else seeded random ones, said aloud."""
     from preprocess.backbones import load_backbone
@@ -112,27 +117,26 @@ def main() -> None:
     videos = folder / "videos"
     weights = options.weights or choose_weights()
     name = re.sub(r"\W+", "-", Path(weights).name)
-    features, parallel, serial = (
-        folder / f"{kind}-{name}" for kind in ("features", "run-mgrit", "run-serial")
-    )
+    features = folder / f"features-{name}"
+    parallel, serial = folder / f"run-mgrit-{name}", folder / f"run-serial-{name}"
     q = {key: shlex.quote(str(path)) for key, path in locals().items() if isinstance(path, Path)}
 
-    run(f"{sys.executable} -m preprocess.figures {q['videos']}")
+    run(f"{quote(sys.executable)} -m preprocess.figures {quote(videos)}")
     run(
-        f"seqbraid preprocess {q['videos']} {q['features']} --backbone {BACKBONE} --layer {LAYER} "
-        f"--weights {shlex.quote(weights)} --frames {FRAMES} --size {SIZE}",
+        f"seqbraid preprocess {quote(videos)} {quote(features)} --backbone {BACKBONE} --layer {LAYER} "
+        f"--weights {quote(weights)} --frames {FRAMES} --size {SIZE}",
         options.ranks,
     )
     run(
-        f"seqbraid train {q['features']} {TRAINING} {MGRIT} --output {q['parallel']} --overwrite",
+        f"seqbraid train {quote(features)} {TRAINING} {MGRIT} --output {quote(parallel)} --overwrite",
         options.ranks,
     )
-    evaluated = run(f"seqbraid evaluate {q['parallel']} {q['features']}", options.ranks)
+    evaluated = run(f"seqbraid evaluate {quote(parallel)} {quote(features)}", options.ranks)
     parallel_accuracy = accuracy_of(evaluated)
-    run(f"seqbraid train {q['features']} {TRAINING} --solver serial --output {q['serial']} --overwrite")
-    serial_accuracy = accuracy_of(run(f"seqbraid evaluate {q['serial']} {q['features']}"))
-    clip = next(iter(sorted((videos / "hop_right").glob("*.avi"))))
-    run(f"seqbraid predict {q['parallel']} {shlex.quote(str(clip))} --top 3")
+    run(f"seqbraid train {quote(features)} {TRAINING} --solver serial --output {quote(serial)} --overwrite")
+    serial_accuracy = accuracy_of(run(f"seqbraid evaluate {quote(serial)} {quote(features)}"))
+    clip = min((videos / "hop_right").glob("*.avi"))
+    run(f"seqbraid predict {quote(parallel)} {quote(clip)} --top 3")
 
     header = ["solver", "ranks", "test accuracy", "first loss", "last loss", "residual", "training s"]
     table = [
@@ -148,7 +152,8 @@ def main() -> None:
     gap = abs(parallel_accuracy - serial_accuracy)
     if min(parallel_accuracy, serial_accuracy) < REQUIRED_ACCURACY or gap > ALLOWED_GAP:
         sys.exit(
-            f"quickstart: expected accuracies of at least {REQUIRED_ACCURACY} within {ALLOWED_GAP} of each other"
+            f"quickstart: expected accuracies of at least {REQUIRED_ACCURACY}, "
+            f"within {ALLOWED_GAP} of each other"
         )
 
 

@@ -102,8 +102,8 @@ def main() -> None:
             None,
         )
         print(
-            f"epoch {epoch}/{options.epochs}  loss {loss:.6f}  train {accuracy:.4f}  test {test_accuracy:.4f}  "
-            f"{time.perf_counter() - start:.1f} s",
+            f"epoch {epoch}/{options.epochs}  loss {loss:.6f}  train {accuracy:.4f}  "
+            f"test {test_accuracy:.4f}  {time.perf_counter() - start:.1f} s",
             flush=True,
         )
 
