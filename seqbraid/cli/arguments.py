@@ -64,58 +64,71 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=whole(1, 4096),
         metavar="N",
-        help="OpenMP threads of each rank (default: OMP_NUM_THREADS, else this machine's cores shared by the ranks)",
+        help="OpenMP threads of each rank "
+        "(default: OMP_NUM_THREADS, else the machine's cores shared by its ranks)",
     )
 
 
-def add_solver_arguments(parser: argparse.ArgumentParser, default: str | None = "serial") -> None:
-    """Add --solver and the options of MGRIT; with `default` None, those of the run are the default."""
-    group = parser.add_argument_group("solver", "What follows --solver belongs to mgrit.")
+def add_solver_arguments(parser: argparse.ArgumentParser, of_a_run: bool = False) -> None:
+    """Add --solver and the options of MGRIT; with `of_a_run`, their defaults are those of its training."""
+
+    def default(value: object) -> str:
+        return f"(default: the run's, else {value})" if of_a_run else f"(default: {value})"
+
+    group = parser.add_argument_group("solver", "The options after --solver are those of mgrit.")
     group.add_argument(
         "--solver",
         choices=("serial", "mgrit"),
-        help=f"serial is exact, mgrit parallel in time (default: {default or 'as the run was trained'})",
+        help="serial is exact, mgrit parallel in time "
+        + ("(default: as the run was trained)" if of_a_run else "(default: serial)"),
     )
     count = whole(0, 1000)
-    # None tells an option that was not given; the defaults in the texts are those of _MGRIT_DEFAULTS.
+    # None tells an option that was not given; the texts name the defaults of _MGRIT_DEFAULTS and MGRIT.
     group.add_argument(
-        "--coarsening", type=whole(1, 10**9), metavar="C", help="steps an interval (default: 4)"
+        "--coarsening", type=whole(1, 10**9), metavar="C", help=f"steps an interval {default(4)}"
     )
-    group.add_argument("--forward-iterations", type=count, metavar="K", help="forward solve (default: 1)")
-    group.add_argument("--backward-iterations", type=count, metavar="K", help="adjoint solve (default: 1)")
-    group.add_argument("--relaxation", choices=("FCF", "F"), help="(default: FCF)")
     group.add_argument(
-        "--coarse", choices=("frozen", "implicit", "classic"), help="coarse propagator (default: frozen)"
+        "--forward-iterations", type=count, metavar="K", help=f"iterations of the forward solve {default(1)}"
+    )
+    group.add_argument(
+        "--backward-iterations", type=count, metavar="K", help=f"iterations of its adjoint {default(1)}"
+    )
+    group.add_argument(
+        "--relaxation", choices=("FCF", "F"), help=f"F is cheaper an iteration, and weaker {default('FCF')}"
+    )
+    group.add_argument(
+        "--coarse", choices=("frozen", "implicit", "classic"), help=f"coarse propagator {default('frozen')}"
     )
     group.add_argument(
         "--coarse-step",
         choices=("scaled", "unit"),
-        help="coarse step over all steps of an interval, or one (default: scaled)",
+        help=f"coarse step over all steps of an interval, or one {default('scaled')}",
     )
     group.add_argument(
         "--coarse-input",
         choices=("mean", "point"),
-        help="the interval's mean input, or its last (default: mean)",
+        help=f"the interval's mean input, or its last {default('mean')}",
     )
     group.add_argument(
         "--tolerance",
         type=positive,
         metavar="R",
-        help="iterate to this relative residual instead of a fixed count",
+        help=f"iterate to this relative residual instead of a fixed count {default('none')}",
     )
     group.add_argument(
         "--max-iterations",
         type=whole(1, 1000),
         metavar="K",
-        help="at most so many with --tolerance (default: 20)",
+        help=f"at most so many with --tolerance {default(20)}",
     )
     group.add_argument(
         "--on-divergence",
         choices=("raise", "warn", "serial"),
-        help="when a residual grows: stop, warn, or solve again in sequence (default: raise)",
+        help=f"when a residual grows: stop, warn, or solve again in sequence {default('raise')}",
     )
 
 
+# A small interval, since the sequences of clips and sensor windows are short.
 _MGRIT_DEFAULTS = {"coarsening": 4}
 
 
@@ -135,7 +148,7 @@ def solver_from_options(options: argparse.Namespace, trained: Serial | MGRIT | N
     if serial:
         if given:
             flag = "--" + next(iter(given)).replace("_", "-")
-            raise OptionsError(f"{flag} belongs to MGRIT; add --solver mgrit")
+            raise OptionsError(f"{flag} belongs to MGRIT; add --solver mgrit, or leave it out")
         return Serial()
     if isinstance(trained, MGRIT):
         return dataclasses.replace(trained, **given)

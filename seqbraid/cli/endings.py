@@ -38,7 +38,7 @@ _REMEDIES = {
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """Return what to tell a person, and the exit code: one line, or the traceback where the defect is ours."""
+    """Return one line for a person (a traceback where the defect is ours), and the exit code."""
     if isinstance(error, SeqbraidError):
         return f"error: {error}", error.exit_code
     if isinstance(error, SolverDivergedError):

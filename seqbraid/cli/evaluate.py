@@ -2,7 +2,7 @@
 
 The solver is that of the training unless --solver says otherwise; it may run on any number of ranks.
 
-example:
+example, after `seqbraid train features/ --output run/`:
   seqbraid evaluate run/ features/
   mpiexec -n 4 seqbraid evaluate run/ features/ --solver mgrit --coarsening 8
 """
@@ -24,11 +24,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder of seqbraid train")
     parser.add_argument("data", type=Path, metavar="DATA", help="feature store or .npz file")
     parser.add_argument(
-        "--which", choices=("last", "best"), default="last", help="weights to load (default: last)"
+        "--which",
+        choices=("last", "best"),
+        default="last",
+        help="weights of the last epoch, or of the one with the highest test accuracy (default: last)",
     )
-    parser.add_argument("--part", choices=("train", "test"), default="test", help="(default: test)")
-    parser.add_argument("--batch-size", type=whole(1, 10**9), default=100, metavar="B", help="(default: 100)")
-    add_solver_arguments(parser, default=None)
+    parser.add_argument(
+        "--part", choices=("train", "test"), default="test", help="part of DATA to measure (default: test)"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=whole(1, 10**9),
+        default=100,
+        metavar="B",
+        help="sequences at a time (default: 100)",
+    )
+    add_solver_arguments(parser, of_a_run=True)
     add_threads_argument(parser)
 
 
@@ -42,15 +53,15 @@ def run(options: argparse.Namespace) -> None:
     from seqbraid.threads import set_threads
     from seqbraid.train import RunFolder, evaluate, solver_from_dict
 
-    set_threads(options.threads)
     communicator = world()
+    set_threads(options.threads)
     trained = RunFolder(options.run_folder).options()
     dataset = open_dataset(options.data)
     require_same_features(options.run_folder, trained["features"], options.data, dataset.options)
     if trained["class_names"] != dataset.class_names:
         raise DataError(
-            f"{options.data} has the classes {', '.join(dataset.class_names)}, but {options.run_folder} was trained "
-            f"on {', '.join(trained['class_names'])}"
+            f"{options.data} has the classes {', '.join(dataset.class_names)}, but {options.run_folder} was "
+            f"trained on {', '.join(trained['class_names'])}; give data of the same classes, or train anew"
         )
     solver = solver_from_options(options, solver_from_dict(trained["solver"]))
     held = take_slice(dataset.steps, solver, communicator)

@@ -36,8 +36,8 @@ def run(options: argparse.Namespace) -> None:
     from seqbraid.comm import world
     from seqbraid.threads import set_threads
 
-    threads = set_threads(options.threads)
     communicator = world()
+    threads = set_threads(options.threads)
     if options.path is None:
         places = communicator.all_gather_objects((socket.gethostname(), threads), "info")
         rows = _installation(places)

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import ModuleType
-from typing import IO, NoReturn
+from typing import Any, NoReturn
 
 from seqbraid.cli import evaluate, info, predict, preprocess, train
 from seqbraid.cli.endings import end_job, explain, warnings_in_one_line
@@ -25,10 +25,11 @@ _COMMANDS: dict[str, ModuleType] = {
 
 _EPILOG = """\
 examples:
+  python -m preprocess.figures videos/    # small clips to try it with; yours go into videos/CLASS/CLIP.avi
   seqbraid preprocess videos/ features/ --backbone resnet18
   mpiexec -n 4 seqbraid train features/ --cell implicit --solver mgrit --coarsening 4 --output run/
   seqbraid evaluate run/ features/
-  seqbraid predict run/ clip.avi
+  seqbraid predict run/ videos/hop/hop_000.avi
 
 Run `seqbraid COMMAND --help` for the options of one command.
 
@@ -37,13 +38,13 @@ environment:
   SEQBRAID_TIME_LIMIT  seconds that a rank waits for another before it gives up (default: 600)
   SEQBRAID_TRACEBACK   set to 1, errors come with Python's traceback; for reports of defects
 
-exit codes: 0 done, 1 the system refused, 2 bad options or data, 3 training or solver diverged, 4 no weights"""
+exit codes: 0 done, 1 refused by the system, 2 bad options or data, 3 training diverged, 4 no weights"""
 
 
 class _Parser(argparse.ArgumentParser):
     """Says what it has to say from rank 0 alone, and errors in one line."""
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         if launched_rank() == 0:
             super()._print_message(message, file)
 

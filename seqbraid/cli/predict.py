@@ -4,7 +4,7 @@ A VIDEO goes through the same backbone, with the same weights and options, as th
 trained on. For a run that was trained on arrays, give .npy files (T, I) instead. The solve is serial, so
 exact; it takes one process.
 
-example:
+example, after `seqbraid train features/ --output run/`:
   seqbraid predict run/ clip.avi other.mp4
   seqbraid predict run/ recording.npy --top 3
 """
@@ -30,10 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=whole(1, 10**6), default=5, metavar="N", help="classes shown (default: 5)"
     )
     parser.add_argument(
-        "--which", choices=("last", "best"), default="last", help="weights to load (default: last)"
+        "--which",
+        choices=("last", "best"),
+        default="last",
+        help="weights of the last epoch, or of the one with the highest test accuracy (default: last)",
     )
     parser.add_argument(
-        "--weights", metavar="SPEC", help="where the backbone's weights lie now (default: as they were given)"
+        "--weights",
+        metavar="SPEC",
+        help="where the backbone's weights lie now: a name, a file or random:SEED "
+        "(default: as they were given to preprocess)",
     )
     add_threads_argument(parser)
 

@@ -7,9 +7,11 @@ at the end. A job that was killed continues where it was when the same command i
 
 Several ranks (mpiexec, srun) share the clips; they all write into OUT, so it must be on a shared disk.
 
-example:
-  seqbraid preprocess videos/ features/ --backbone resnet18 --splits testTrainMulti_7030_splits/ --split 1
-  mpiexec -n 4 seqbraid preprocess videos/ features/ --weights resnet18-f37072fd.pth --threads 2
+example (the first command makes eight classes of small clips to try it with):
+  python -m preprocess.figures videos/
+  seqbraid preprocess videos/ features/ --weights random:0 --layer pool --frames 16 --size 64
+  mpiexec -n 4 seqbraid preprocess hmdb51/ features51/ --splits testTrainMulti_7030_splits/ --split 1
+  seqbraid preprocess videos/ features34/ --backbone resnet34 --weights resnet34-b627a593.pth
 """
 
 from __future__ import annotations
@@ -67,17 +69,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     splits = parser.add_argument_group("splits")
     splits.add_argument(
-        "--splits", type=Path, metavar="DIR", help="folder of HMDB51 split files; without, a split is drawn"
+        "--splits", type=Path, metavar="DIR", help="folder of HMDB51 split files (default: a split is drawn)"
     )
     splits.add_argument(
-        "--split", type=whole(1, 99), default=1, metavar="N", help="which of them (default: %(default)s)"
+        "--split",
+        type=whole(1, 99),
+        default=1,
+        metavar="N",
+        help="which of them, with --splits (default: %(default)s)",
     )
     splits.add_argument(
         "--test-fraction",
         type=fraction,
         default=0.3,
         metavar="X",
-        help="share of each class drawn for testing (default: %(default)s)",
+        help="share of each class drawn for testing, without --splits (default: %(default)s)",
     )
     splits.add_argument(
         "--seed",
@@ -87,7 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seed of that draw (default: %(default)s)",
     )
     add_threads_argument(parser)
-    parser.add_argument("--strict", action="store_true", help="end at the first clip that cannot be decoded")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="end at the first clip that cannot be decoded (default: leave it out)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:

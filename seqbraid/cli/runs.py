@@ -25,25 +25,39 @@ def load_run(
     """
     run = RunFolder(folder)
     options = run.options()
-    weights: dict[str, Any] = run.load_weights(which)
+    weights = run.load_weights(which)
     try:
         model = SequenceClassifier(ModelOptions(**options["model"]), solver, communicator)
         model.load_state_dict(weights["model"])
         standardise = Standardisation(weights["mean"], weights["deviation"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{folder}: options.json and {which}.pt do not belong together ({reason})") from error
+        if not standardise.mean.shape == standardise.deviation.shape == (options["model"]["feature_size"],):
+            raise ValueError("mean and deviation are not as many as the features")
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        # The second line of load_state_dict's error is the first to name a tensor.
+        reason = " ".join(str(error).splitlines()[:2])
+        raise DataError(
+            f"{folder}: options.json and {which}.pt do not belong together ({reason}); train again"
+        ) from error
     torch.set_grad_enabled(False)
     return model.eval(), standardise
 
 
 def require_same_features(run: Path, trained: dict[str, Any], data: Path, given: dict[str, Any]) -> None:
     """Raise `DataError` naming the first option by which `data` differs from what the run was trained on."""
+    remedy = "make features with the same options, or train anew"
+    kinds = ["video features" if "backbone" in options else "arrays" for options in (given, trained)]
+    if kinds[0] != kinds[1]:
+        raise DataError(f"{data} holds {kinds[0]}, but {run} was trained on {kinds[1]}; {remedy}")
     for name in sorted(trained.keys() | given.keys()):
         # Equal weights may come from different places; their hash is what counts.
         if name == "weights" or trained.get(name) == given.get(name):
             continue
+        if name == "weights_sha256":
+            raise DataError(
+                f"{data} was made with other weights ({given.get('weights')}) than the features that {run} "
+                f"was trained on ({trained.get('weights')}); {remedy}"
+            )
         raise DataError(
-            f"{data} was made with {name} = {given.get(name, 'nothing')}, but {run} was trained on features with "
-            f"{name} = {trained.get(name, 'nothing')}; make features with the same options, or train anew"
+            f"{data} was made with {name} {given.get(name)}, but {run} was trained on features with "
+            f"{name} {trained.get(name)}; {remedy}"
         )

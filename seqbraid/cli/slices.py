@@ -24,8 +24,8 @@ def take_slice(steps: int, solver: Serial | MGRIT, communicator: Communicator) -
     intervals = -(-steps // coarsening)
     if intervals < ranks and communicator.rank == 0:
         print(
-            f"note: {steps} steps make {intervals} intervals of {coarsening}, so {ranks - intervals} of {ranks} "
-            "ranks have no work; a smaller --coarsening gives them some",
+            f"note: {steps} steps make {intervals} intervals of {coarsening}, so {ranks - intervals} of "
+            f"{ranks} ranks have no work; a smaller --coarsening gives them some",
             flush=True,
         )
     held = local_slice(steps, communicator, coarsening)

@@ -6,10 +6,10 @@ with mean and deviation of the training part. The classifier is a GRU with a lin
 each sequence's true end, trained with cross entropy and Adam. The run folder gets options.json,
 metrics.jsonl, last.pt and best.pt (highest test accuracy).
 
-example:
+example, after `seqbraid preprocess videos/ features/`:
   seqbraid train features/ --output run/
   mpiexec -n 4 seqbraid train features/ --cell implicit --solver mgrit --coarsening 4 \\
-      --hidden-size 100 --num-layers 2 --epochs 6 --output run/
+      --hidden-size 100 --num-layers 2 --epochs 6 --output run-mgrit/
 """
 
 from __future__ import annotations
@@ -53,11 +53,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-layers", type=whole(1, 1000), default=1, metavar="L", help="stacked layers (default: 1)"
     )
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=whole(1, 10**6), default=10, metavar="N", help="(default: 10)")
+    training.add_argument(
+        "--epochs",
+        type=whole(1, 10**6),
+        default=10,
+        metavar="N",
+        help="passes over the training part (default: 10)",
+    )
     training.add_argument(
         "--batch-size", type=whole(1, 10**9), default=100, metavar="B", help="sequences a step (default: 100)"
     )
-    training.add_argument("--lr", type=positive, default=1e-3, metavar="RATE", help="Adam's (default: 1e-3)")
+    training.add_argument(
+        "--lr", type=positive, default=1e-3, metavar="RATE", help="learning rate of Adam (default: 1e-3)"
+    )
     training.add_argument(
         "--seed",
         type=whole(0, 2**63 - 1),
@@ -88,8 +96,8 @@ def run(options: argparse.Namespace) -> None:
         train,
     )
 
-    threads = set_threads(options.threads)
     communicator = world()
+    threads = set_threads(options.threads)
     first_rank = communicator.rank == 0
     dataset = open_dataset(options.data)
     solver = solver_from_options(options)
@@ -120,8 +128,8 @@ def run(options: argparse.Namespace) -> None:
             options.overwrite,
         )
         print(
-            f"{len(dataset.train)} training and {len(dataset.test)} test sequences of up to {dataset.steps} steps, "
-            f"{dataset.feature_size} features, {len(dataset.class_names)} classes\n"
+            f"{len(dataset.train)} training and {len(dataset.test)} test sequences of up to {dataset.steps} "
+            f"steps, {dataset.feature_size} features, {len(dataset.class_names)} classes\n"
             f"{_ranks(communicator.size, threads)}, {_describe(solver)}, {options.cell} cell",
             flush=True,
         )
@@ -183,4 +191,7 @@ def _describe(solver: Any) -> str:
         if solver.tolerance is not None
         else f"{solver.forward_iterations} forward and {solver.backward_iterations} backward iterations"
     )
-    return f"MGRIT with coarsening {solver.coarsening}, {solver.relaxation}, {solver.coarse} coarse propagator, {count}"
+    return (
+        f"MGRIT with coarsening {solver.coarsening}, {solver.relaxation}, {solver.coarse} coarse propagator, "
+        f"{count}"
+    )

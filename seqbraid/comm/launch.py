@@ -98,7 +98,7 @@ def world() -> Communicator:
 
 
 def as_communicator(comm: Any) -> Communicator:
-    """Wrap what a user passes as `comm`: None (one process), an `mpi4py` communicator, or a `Communicator`."""
+    """Wrap what a user passes as `comm`: None for one process, an `mpi4py` communicator, a `Communicator`."""
     if comm is None:
         return SingleProcess()
     if hasattr(comm, "all_reduce") and hasattr(comm, "receive"):

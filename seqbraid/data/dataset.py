@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,42 +91,67 @@ def _from_npz(path: Path) -> Dataset:
     if shapes[0][2] != shapes[1][2]:
         raise DataError(f"{path}: x_train has {shapes[0][2]} features a step and x_test {shapes[1][2]}")
     classes = int(max(train.labels.max(), test.labels.max())) + 1
-    names = [str(name) for name in arrays.get("label", np.arange(classes))]
-    if len(names) < classes:
-        raise DataError(f"{path}: label names {len(names)} classes, but y has the class {classes - 1}")
-    if len(names) < 2:
-        raise DataError(f"{path} has one class; a classifier needs at least two")
+    names = _class_names(path, arrays.get("label"), classes, len(train))
     steps = int(max(train.lengths.max(), test.lengths.max()))
     return Dataset(train, test, names, steps, shapes[0][2], {"source": "arrays", "features": shapes[0][2]})
 
 
+def _class_names(path: Path, given: npt.NDArray[Any] | None, classes: int, sequences: int) -> list[str]:
+    if given is not None:
+        names = [str(name) for name in given.ravel()]
+        if len(names) < classes:
+            raise DataError(
+                f"{path}: label names {len(names)} classes, but y holds {classes - 1}; "
+                f"count the classes from 0 to {len(names) - 1}, or name all of them"
+            )
+    elif classes > max(2, sequences):
+        raise DataError(
+            f"{path}: y holds the class {classes - 1}, but there are only {sequences} training sequences; "
+            "number the classes 0, 1, 2 and so on without gaps"
+        )
+    else:
+        names = [str(number) for number in range(classes)]
+    if len(names) < 2:
+        raise DataError(f"{path} has one class ({names[0]}); a classifier needs at least two")
+    return names
+
+
 def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    expected = (
+        "expected an .npz of plain arrays, as numpy.savez writes them: x_train, y_train, x_test, y_test"
+    )
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is no .npz file, or is cut off; {expected}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(
-                    f"{path} holds one array; expected an .npz with x_train, y_train, x_test, y_test"
-                )
             return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} cannot be read as an .npz of plain arrays ({error})") from error
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); {expected}") from error
 
 
 def _npz_part(path: Path, arrays: dict[str, npt.NDArray[Any]], name: str) -> Part:
     x, y = arrays[f"x_{name}"], arrays[f"y_{name}"]
-    if x.ndim != 3 or 0 in x.shape or not np.issubdtype(x.dtype, np.number):
+    if x.ndim != 3 or 0 in x.shape or x.dtype.kind not in "iuf":
         raise DataError(
-            f"{path}: x_{name} is {x.dtype} {x.shape}; expected numbers (N, T, I), none of them 0"
+            f"{path}: x_{name} is {x.dtype} {x.shape}; expected real numbers of shape (N, T, I), N, T, I > 0"
         )
-    if y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+    if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
         raise DataError(
-            f"{path}: y_{name} is {y.dtype} {y.shape}; expected {len(x)} whole numbers counted from 0"
+            f"{path}: y_{name} is {y.dtype} {y.shape}; expected {len(x)} whole numbers (an integer dtype), "
+            "the class of each sequence"
         )
+    if y.min() < 0:
+        raise DataError(f"{path}: y_{name} holds {y.min()}; count the classes from 0")
     lengths = arrays.get(f"length_{name}", np.full(len(x), x.shape[1]))
-    if lengths.shape != y.shape or lengths.min() < 1 or lengths.max() > x.shape[1]:
-        raise DataError(f"{path}: length_{name} must be {len(x)} whole numbers from 1 to {x.shape[1]}")
+    if lengths.shape != y.shape or lengths.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: length_{name} is {lengths.dtype} {lengths.shape}; expected {len(x)} whole numbers"
+        )
+    if lengths.min() < 1 or lengths.max() > x.shape[1]:
+        wrong = lengths.min() if lengths.min() < 1 else lengths.max()
+        raise DataError(
+            f"{path}: length_{name} holds {wrong}; expected 1 to {x.shape[1]}, the steps of x_{name}"
+        )
     within = np.arange(x.shape[1]) < lengths[:, None]
     bad = np.flatnonzero(~np.isfinite(x).all(axis=2)[within])
     if len(bad):

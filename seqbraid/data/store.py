@@ -250,6 +250,9 @@ def _write_at(path: Path, position: int, data: bytes) -> None:
         while view:
             written = os.pwrite(descriptor, view, position)
             view, position = view[written:], position + written
+    except OSError as error:
+        error.filename = str(path)  # which the system does not know of a descriptor
+        raise
     finally:
         os.close(descriptor)
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from seqbraid.cells import CellKind
+from seqbraid.errors import DataError
 from seqbraid.gru import GRU
 from seqbraid.mgrit import MGRIT, Serial
 
@@ -58,6 +59,10 @@ def solver_to_dict(solver: Serial | MGRIT) -> dict[str, Any]:
 
 
 def solver_from_dict(values: dict[str, Any]) -> Serial | MGRIT:
-    """Return the solver that `solver_to_dict` wrote."""
+    """Return the solver that `solver_to_dict` wrote; raises `DataError` for values that it cannot have."""
     options = {name: value for name, value in values.items() if name != "solver"}
-    return MGRIT(**options) if values["solver"] == "mgrit" else Serial(**options)
+    kinds: dict[Any, type[Serial] | type[MGRIT]] = {"serial": Serial, "mgrit": MGRIT}
+    try:
+        return kinds[values.get("solver")](**options)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"the run's solver cannot be made from {values} ({error}); train again") from error

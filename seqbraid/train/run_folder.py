@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from seqbraid.errors import DataError, OptionsError
 
 __all__ = ["RunFolder"]
 
 _OPTIONS, _METRICS = "options.json", "metrics.jsonl"
+_REQUIRED = {"features": dict, "class_names": list, "model": dict, "solver": dict, "training": dict}
 
 
 class RunFolder:
@@ -32,25 +31,45 @@ class RunFolder:
     def create(self, options: dict[str, Any], overwrite: bool) -> None:
         """Make the folder and write the options.
 
-        Raises `OptionsError` where a run lies there already and `overwrite` is false.
+        Raises `OptionsError` where a run lies there already and `overwrite` is false, and where files lie
+        there that bear a run's names but are none.
         """
-        if (self.folder / _OPTIONS).exists() and not overwrite:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OptionsError(f"{self.folder} is a file; choose another --output for the run folder")
+        results = [self.folder / name for name in (_METRICS, "last.pt", "best.pt")]
+        if (self.folder / _OPTIONS).exists():
+            if not overwrite:
+                raise OptionsError(
+                    f"{self.folder} holds a run already; choose another --output, or say --overwrite"
+                )
+        elif any(path.exists() for path in results):
+            present = next(path for path in results if path.exists())
             raise OptionsError(
-                f"{self.folder} holds a run already; choose another --output, or say --overwrite"
+                f"{self.folder} is no run folder but holds {present.name}; choose another --output"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in (_METRICS, "last.pt", "best.pt"):
-            (self.folder / name).unlink(missing_ok=True)
+        for path in results:
+            path.unlink(missing_ok=True)
         self._write(_OPTIONS, json.dumps(options, indent=2) + "\n")
 
     def options(self) -> dict[str, Any]:
-        """Read options.json; raises `DataError` where the folder is no run."""
+        """Read options.json; raises `DataError` where it is missing, damaged or lacks what a run has."""
+        path = self.folder / _OPTIONS
         try:
-            options: dict[str, Any] = json.loads((self.folder / _OPTIONS).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise DataError(f"{self.folder} is not a run folder: it has no {_OPTIONS}") from error
+            options: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise DataError(
+                f"{self.folder} is not a run folder: it has no {_OPTIONS}; `seqbraid train` makes one"
+            ) from error
         except ValueError as error:
-            raise DataError(f"{self.folder / _OPTIONS} is damaged ({error})") from error
+            raise _damaged(path, str(error)) from error
+        if not isinstance(options, dict):
+            raise _damaged(path, f"it holds a {type(options).__name__}")
+        for name, kind in _REQUIRED.items():
+            if not isinstance(options.get(name), kind):
+                raise _damaged(
+                    path, f"{name} is missing" if name not in options else f"{name} is no {kind.__name__}"
+                )
         return options
 
     def write_metrics(self, epochs: list[dict[str, Any]]) -> None:
@@ -58,26 +77,41 @@ class RunFolder:
         self._write(_METRICS, "".join(json.dumps(epoch) + "\n" for epoch in epochs))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read the epochs' metrics."""
+        """Read the epochs' metrics so far; raises `DataError` where the file is damaged."""
         path = self.folder / _METRICS
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        try:
+            epochs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except FileNotFoundError:
+            return []
+        except ValueError as error:
+            raise _damaged(path, str(error)) from error
+        if not all(isinstance(epoch, dict) for epoch in epochs):
+            raise _damaged(path, "a line is no JSON object")
+        return epochs
 
     def save_weights(self, which: Literal["last", "best"], tensors: dict[str, Any]) -> None:
         """Write last.pt or best.pt."""
         path = self.folder / f"{which}.pt"
-        temporary = path.with_suffix(".tmp")
-        torch.save(tensors, temporary)
+        temporary = path.with_name(path.name + ".tmp")
+        # Through a file of Python's: a full disk is then an OSError, not an assertion of torch's own writer.
+        with temporary.open("wb") as file:
+            torch.save(tensors, file)
         temporary.replace(path)
 
-    def load_weights(self, which: Literal["last", "best"]) -> dict[str, Tensor]:
+    def load_weights(self, which: Literal["last", "best"]) -> dict[str, Any]:
         """Read last.pt or best.pt; raises `DataError` where it is missing or damaged."""
         path = self.folder / f"{which}.pt"
+        if not path.exists():
+            raise DataError(f"{path} does not exist; did the training finish an epoch?")
         try:
-            tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError as error:
-            raise DataError(f"{path} does not exist; did the training finish an epoch?") from error
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise DataError(f"{path} is damaged or not a file of weights; train again") from error
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        except OSError:
+            raise
+        except Exception as error:
+            # Garbage makes torch.load raise almost anything, and its advice is to load unsafely.
+            raise _damaged(path, "not a file of weights") from error
+        if not isinstance(tensors, dict):
+            raise _damaged(path, f"it holds a {type(tensors).__name__}")
         return tensors
 
     def _write(self, name: str, text: str) -> None:
@@ -85,3 +119,7 @@ class RunFolder:
         temporary = path.with_suffix(path.suffix + ".tmp")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
+
+
+def _damaged(path: Path, what: str) -> DataError:
+    return DataError(f"{path} is damaged ({what}); train again")
