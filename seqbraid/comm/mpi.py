@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqbraid.errors import CommunicationError, OptionsError
 
-__all__ = ["MPICommunicator"]
+__all__ = ["MPICommunicator", "wrap_mpi"]
 
 _TAG = 7001
 
@@ -42,6 +42,10 @@ class MPICommunicator:
         self.time_limit = _time_limit() if time_limit is None else time_limit
         # Sends in flight: MPI reads the buffer until the request completes, so both are kept till then.
         self._in_flight: list[tuple[Any, Tensor]] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MPICommunicator:
+        """Return itself: a copied module works with the same ranks."""
+        return self
 
     def send(self, tensor: Tensor, destination: int, what: str) -> None:
         """See `Communicator.send`."""
@@ -97,6 +101,26 @@ class MPICommunicator:
                     "call it. Every rank must make the same calls; SEQBRAID_TIME_LIMIT sets the limit in seconds"
                 )
             time.sleep(2e-5 if waited < 0.05 else 1e-3)
+
+
+_wrapper_key: int | None = None
+
+
+def wrap_mpi(mpi_communicator: Any) -> MPICommunicator:
+    """Return the one `MPICommunicator` of an `mpi4py` communicator; collective at the first call for it.
+
+    It is kept as an attribute of the communicator itself: MPI has room for some thousand duplicates only.
+    """
+    from mpi4py import MPI
+
+    global _wrapper_key
+    if _wrapper_key is None:
+        _wrapper_key = MPI.Comm.Create_keyval()
+    wrapper: MPICommunicator | None = mpi_communicator.Get_attr(_wrapper_key)
+    if wrapper is None:
+        wrapper = MPICommunicator(mpi_communicator)
+        mpi_communicator.Set_attr(_wrapper_key, wrapper)
+    return wrapper
 
 
 def _host_buffer(tensor: Tensor) -> Tensor:

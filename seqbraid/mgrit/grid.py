@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seqbraid.comm import as_communicator
+from seqbraid.comm import rank_and_size
 from seqbraid.comm.base import Communicator
 
 __all__ = ["Partition", "interval_count", "local_slice"]
@@ -27,10 +27,10 @@ def local_slice(T: int, comm: object = None, coarsening: int = 16) -> slice:
         raise ValueError(f"T is {T}; expected at least one step")
     if coarsening < 1:
         raise ValueError(f"coarsening is {coarsening}; expected at least 1")
-    ranks = as_communicator(comm)
-    share, extra = divmod(interval_count(T, coarsening), ranks.size)
-    first = ranks.rank * share + min(ranks.rank, extra)
-    last = first + share + (ranks.rank < extra)
+    rank, size = rank_and_size(comm)
+    share, extra = divmod(interval_count(T, coarsening), size)
+    first = rank * share + min(rank, extra)
+    last = first + share + (rank < extra)
     return slice(min(first * coarsening, T), min(last * coarsening, T))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 
@@ -52,7 +53,9 @@ def check_results_do_not_depend_on_the_ranks() -> None:
             truth[:2] = [each[held] for each in truth[:2]]
             for number, (one, other) in enumerate(zip(found, truth, strict=True)):
                 error = relative_error(one, other)
-                assert error < 1e-12, f"{solver} {cell} T={T} {lengths}: result {number} is off by {error:.1e}"
+                assert error < 1e-12, (
+                    f"{solver} {cell} T={T} {lengths}: result {number} is off by {error:.1e}"
+                )
 
 
 def check_converged_results_match_torch() -> None:
@@ -105,6 +108,22 @@ def check_slices_that_do_not_fit_are_refused_on_every_rank() -> None:
     with pytest.raises(ValueError, match="different lengths"):
         gru(torch.zeros(4, B, I), lengths=[1 + WORLD.rank] * B)
     assert gru(torch.zeros(4, B, I))[0].shape == (4, B, H)
+
+
+def check_the_communicator_is_duplicated_once() -> None:
+    """MPI has room for a few thousand communicators, and a training loop makes many calls."""
+    head = nn.Linear(1, 1)
+    for _ in range(2500):
+        sb.sum_gradients(head, WORLD)
+    gru = sb.GRU(I, H, comm=WORLD)
+    assert sb.GRU(I, H, comm=WORLD).communicator is gru.communicator
+    assert copy.deepcopy(gru).communicator is gru.communicator
+
+
+def check_local_slice_is_not_collective() -> None:
+    """One rank may ask alone."""
+    if WORLD.rank == 0:
+        assert sb.local_slice(8, WORLD, 2).start == 0
 
 
 def check_a_lonely_module_warns_once() -> None:
