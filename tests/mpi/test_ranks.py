@@ -21,7 +21,7 @@ def test_a_rank_that_does_not_call_is_told_of_in_bounded_time():
 
 def test_ranks_of_a_foreign_launcher_are_noticed():
     # One process whose environment says that it is one of two: what a foreign mpiexec looks like.
-    code = "from seqbraid.comm import world; world()"
-    done = run_ranks(1, "-c", code, OMPI_COMM_WORLD_SIZE="2")
+    pretend = "import os; os.environ['OMPI_COMM_WORLD_SIZE'] = '2'"
+    done = run_ranks(1, "-c", f"{pretend}; from seqbraid.comm import world; world()")
     assert done.returncode != 0
     assert "the launcher started 2 ranks, but mpi4py's library" in done.stderr
