@@ -2,10 +2,12 @@
 
 from seqbraid.comm.base import Communicator
 from seqbraid.comm.buffers import sum_in_one_message
+from seqbraid.comm.first_rank import on_first_rank
 from seqbraid.comm.launch import (
     as_communicator,
     launched_rank,
     launched_ranks,
+    rank_and_size,
     ranks_on_this_machine,
     speaks_for_this_machine,
     started_mpi,
@@ -21,6 +23,8 @@ __all__ = [
     "as_communicator",
     "launched_rank",
     "launched_ranks",
+    "rank_and_size",
+    "on_first_rank",
     "ranks_on_this_machine",
     "speaks_for_this_machine",
     "started_mpi",

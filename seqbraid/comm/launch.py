@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from seqbraid.comm.base import Communicator
-from seqbraid.comm.mpi import MPICommunicator
+from seqbraid.comm.mpi import wrap_mpi
 from seqbraid.comm.single import SingleProcess
 from seqbraid.errors import CommunicationError
 
@@ -15,6 +15,7 @@ __all__ = [
     "as_communicator",
     "launched_rank",
     "launched_ranks",
+    "rank_and_size",
     "ranks_on_this_machine",
     "speaks_for_this_machine",
     "started_mpi",
@@ -94,7 +95,15 @@ def world() -> Communicator:
             f"the launcher started {announced} ranks, but mpi4py's library ({library}) sees {size}: launcher "
             "and library belong to different MPIs; use the mpiexec of the same installation"
         )
-    return MPICommunicator(mpi.COMM_WORLD)
+    return wrap_mpi(mpi.COMM_WORLD)
+
+
+def rank_and_size(comm: Any) -> tuple[int, int]:
+    """Return this rank and the number of ranks of what a user passes as `comm`; not collective."""
+    if hasattr(comm, "Get_rank") and hasattr(comm, "Get_size"):
+        return int(comm.Get_rank()), int(comm.Get_size())
+    communicator = as_communicator(comm)
+    return communicator.rank, communicator.size
 
 
 def as_communicator(comm: Any) -> Communicator:
@@ -105,7 +114,7 @@ def as_communicator(comm: Any) -> Communicator:
         communicator: Communicator = comm
         return communicator
     if hasattr(comm, "Get_rank") and hasattr(comm, "Isend"):
-        return MPICommunicator(comm)
+        return wrap_mpi(comm)
     raise TypeError(
         f"comm is a {type(comm).__name__}; expected None, an mpi4py communicator or a Communicator"
     )
