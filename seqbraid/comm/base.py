@@ -34,5 +34,8 @@ class Communicator(Protocol):
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """Small Python values of all ranks in rank order; for set-up and reports, not inside a solve."""
 
+    def clock(self) -> float:
+        """Return seconds that pass as work and waiting do, from any beginning."""
+
     def barrier(self, what: str) -> None:
         """Wait until every rank has come here."""

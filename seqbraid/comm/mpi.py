@@ -81,6 +81,10 @@ class MPICommunicator:
         gathered: list[Any] = self._mpi.allgather(value)
         return gathered
 
+    def clock(self) -> float:
+        """See `Communicator.clock`: wall time."""
+        return time.perf_counter()
+
     def barrier(self, what: str) -> None:
         """See `Communicator.barrier`."""
         self._wait(self._mpi.Ibarrier(), what)

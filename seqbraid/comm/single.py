@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, NoReturn
 
 from torch import Tensor
@@ -34,6 +35,10 @@ class SingleProcess:
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """Return `[value]`."""
         return [value]
+
+    def clock(self) -> float:
+        """See `Communicator.clock`: wall time."""
+        return time.perf_counter()
 
     def barrier(self, what: str) -> None:
         """Return at once."""

@@ -16,25 +16,28 @@ __all__ = ["Layout"]
 class Layout:
     """`steps` local steps as (c, n, B, ·): step k of all n intervals lies together.
 
-    The last interval is filled up with steps that are marked invalid, and which leave every state alone.
+    The interval at the end of the sequence is filled up with steps that are marked invalid, and which leave
+    every state alone. With `reverse` the solve runs from the last step to the first, over the same intervals.
     """
 
     steps: int
     interval_length: int
+    reverse: bool = False
 
     @staticmethod
-    def of(steps: int, solver: Serial | MGRIT) -> Layout:
+    def of(steps: int, solver: Serial | MGRIT, reverse: bool = False) -> Layout:
         """Return the layout for a solver; a serial one takes the whole slice as one interval, uncopied."""
-        return Layout(steps, solver.coarsening if isinstance(solver, MGRIT) else max(steps, 1))
+        length = solver.coarsening if isinstance(solver, MGRIT) else max(steps, 1)
+        return Layout(steps, length, reverse)
 
     @property
     def intervals(self) -> int:
-        """The number n of intervals, short last one included."""
+        """The number n of intervals, a short one included."""
         return -(-self.steps // self.interval_length)
 
     @property
     def padding(self) -> int:
-        """The number of invalid steps at the end of the last interval."""
+        """The number of invalid steps after the last."""
         return self.intervals * self.interval_length - self.steps
 
     def to_intervals(self, series: Tensor) -> Tensor:
@@ -42,11 +45,13 @@ class Layout:
         if self.padding:
             zeros = series.new_zeros((self.padding, *series.shape[1:]))
             series = torch.cat([series, zeros])
-        cut = series.reshape(self.intervals, self.interval_length, *series.shape[1:])
-        return cut.transpose(0, 1).contiguous()
+        cut = series.reshape(self.intervals, self.interval_length, *series.shape[1:]).transpose(0, 1)
+        return (cut.flip(0, 1) if self.reverse else cut).contiguous()
 
     def from_intervals(self, cut: Tensor) -> Tensor:
         """Return (c, n, ...) as (steps, ...), the padding dropped."""
+        if self.reverse:
+            cut = cut.flip(0, 1)
         series = cut.transpose(0, 1).reshape(self.intervals * self.interval_length, *cut.shape[2:])
         return series[: self.steps]
 

@@ -200,7 +200,6 @@ class GRU(nn.Module):
 
     def _partition(self, steps: int, batch: int, lengths: list[int] | None) -> Partition:
         """Learn all ranks' slices, and see to it that they are slices of one and the same batch."""
-        coarsening = self.solver.coarsening if isinstance(self.solver, MGRIT) else 1
         communicator = self.communicator
         checksum = 0 if lengths is None else 1 + zlib.crc32(repr(lengths).encode())
         table = torch.zeros((communicator.size, 3), dtype=torch.int64)
@@ -213,7 +212,7 @@ class GRU(nn.Module):
             )
         if len(set(checksums)) > 1:
             raise ValueError("the ranks were given different lengths; they are global, the same on each")
-        return Partition.from_lengths(slices, communicator, coarsening)
+        return Partition.from_lengths(slices, communicator, self.solver.slice_multiple)
 
 
 def _as_list(lengths: Tensor | Sequence[int] | None) -> list[int] | None:

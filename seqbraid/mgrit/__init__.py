@@ -1,10 +1,12 @@
 """Multigrid reduction in time: the grid over ranks, the problem protocol, the solver and its report."""
 
+from seqbraid.mgrit.coarse import interval_starts, relax_steps
 from seqbraid.mgrit.grid import Partition, local_slice
+from seqbraid.mgrit.neighbours import Neighbours
 from seqbraid.mgrit.options import MGRIT, Serial
-from seqbraid.mgrit.problem import Problem
+from seqbraid.mgrit.problem import Problem, Steps
 from seqbraid.mgrit.report import DirectionReport, SolverDivergedError, SolverDivergedWarning, SolveReport
-from seqbraid.mgrit.solver import Neighbours, has_diverged, solve_in_parallel, solve_in_sequence
+from seqbraid.mgrit.solver import Solution, has_diverged, solve_in_parallel, solve_in_sequence
 
 __all__ = [
     "MGRIT",
@@ -13,11 +15,15 @@ __all__ = [
     "Partition",
     "Problem",
     "Serial",
+    "Solution",
     "SolveReport",
     "SolverDivergedError",
     "SolverDivergedWarning",
+    "Steps",
     "has_diverged",
+    "interval_starts",
     "local_slice",
+    "relax_steps",
     "solve_in_parallel",
     "solve_in_sequence",
 ]

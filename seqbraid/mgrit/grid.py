@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from seqbraid.comm import rank_and_size
 from seqbraid.comm.base import Communicator
+from seqbraid.mgrit.options import MGRIT, Serial
 
 __all__ = ["Partition", "interval_count", "local_slice"]
 
@@ -16,22 +17,24 @@ def interval_count(steps: int, coarsening: int) -> int:
     return -(-steps // coarsening)
 
 
-def local_slice(T: int, comm: object = None, coarsening: int = 16) -> slice:
+def local_slice(T: int, comm: object = None, coarsening: int | Serial | MGRIT = 16) -> slice:
     """Return the slice of a sequence of T steps that this rank holds: whole intervals, as equal as can be.
 
-    The N = ceil(T / coarsening) intervals go in contiguous blocks over the ranks of `comm` (None, an mpi4py
-    communicator or a Communicator); with fewer intervals than ranks the last ranks get an empty slice.
-    Raises ValueError for T or `coarsening` below 1.
+    `coarsening` is the steps of an interval, or a solver, whose intervals (of its second coarsest level,
+    where it has several) are then kept whole. They go in contiguous blocks over the ranks of `comm` (None,
+    an mpi4py communicator or a Communicator); with fewer of them than ranks the last ranks get an empty
+    slice. Not collective. Raises ValueError for T or `coarsening` below 1.
     """
+    multiple = coarsening if isinstance(coarsening, int) else coarsening.slice_multiple
     if T < 1:
         raise ValueError(f"T is {T}; expected at least one step")
-    if coarsening < 1:
-        raise ValueError(f"coarsening is {coarsening}; expected at least 1")
+    if multiple < 1:
+        raise ValueError(f"coarsening is {multiple}; expected at least 1")
     rank, size = rank_and_size(comm)
-    share, extra = divmod(interval_count(T, coarsening), size)
+    share, extra = divmod(interval_count(T, multiple), size)
     first = rank * share + min(rank, extra)
     last = first + share + (rank < extra)
-    return slice(min(first * coarsening, T), min(last * coarsening, T))
+    return slice(min(first * multiple, T), min(last * multiple, T))
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,10 @@ class Partition:
     rank: int
 
     @staticmethod
-    def from_lengths(lengths: Sequence[int], communicator: Communicator, coarsening: int) -> Partition:
+    def from_lengths(lengths: Sequence[int], communicator: Communicator, multiple: int) -> Partition:
         """Check the slices' lengths of all ranks and return the partition.
 
-        Raises ValueError where the sequence is empty or a slice is not cut at a multiple of `coarsening`.
+        Raises ValueError where the sequence is empty or a slice is not cut at a multiple of `multiple`.
         """
         total = sum(lengths)
         if total == 0:
@@ -53,11 +56,10 @@ class Partition:
         start = 0
         for rank, length in enumerate(lengths[:-1]):
             start += length
-            if start % coarsening and start < total:
+            if start % multiple and start < total:
                 raise ValueError(
-                    f"the slices of ranks {rank} and {rank + 1} meet at step {start}, which is not a multiple "
-                    f"of the coarsening {coarsening}; cut the sequence with seqbraid.local_slice({total}, comm, "
-                    f"{coarsening})"
+                    f"the slices of ranks {rank} and {rank + 1} meet at step {start}, which is no multiple "
+                    f"of {multiple}; cut the sequence with seqbraid.local_slice({total}, comm, {multiple})"
                 )
         return Partition(tuple(lengths), communicator.rank)
 

@@ -28,14 +28,20 @@ _CHOICES = {
 class Serial:
     """Step by step in time order; over several ranks, each waits for the one before it. Exact."""
 
+    @property
+    def slice_multiple(self) -> int:
+        """The number of steps at whose multiples a sequence may be cut over ranks: any."""
+        return 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class MGRIT:
-    """Two-level multigrid reduction in time (FAS), for the forward solve and for its adjoint.
+    """Multigrid reduction in time (FAS), for the forward solve and for its adjoint.
 
     Args:
         coarsening: c, fine steps an interval (default 16).
-        levels: 2; more are not built yet.
+        levels: grid levels (default 2); each level's step stands for c of the one above, the coarsest level
+            is solved in sequence, those between by one V-cycle an iteration. 1 is the serial solver.
         forward_iterations: iterations of the forward solve (default 1), exact in number without a tolerance.
         backward_iterations: the same for the adjoint (default 1).
         relaxation: "FCF" (default) or the cheaper, weaker "F".
@@ -44,6 +50,7 @@ class MGRIT:
         coarse_step: "scaled" (default): the coarse step stands for all c fine steps; "unit": for one.
         coarse_input: "mean" (default) of the projected inputs of the interval, or its last "point".
         initial_guess: "coarse" (default): the coarse solution; "zero": h0 and zeros, for studies.
+        c_weight: how far C-relaxation moves a C-point towards its fine state (default 1.0: all the way).
         tolerance: relative residual at which both directions stop; None (default) for fixed counts.
         max_iterations: bound on the iterations where a tolerance is given (default 20).
         on_divergence: "raise" (default) SolverDivergedError, "warn" and return the states all the same, or
@@ -63,24 +70,28 @@ class MGRIT:
     coarse_step: CoarseStep = "scaled"
     coarse_input: CoarseInput = "mean"
     initial_guess: InitialGuess = "coarse"
+    c_weight: float = 1.0
     tolerance: float | None = None
     max_iterations: int = 20
     on_divergence: OnDivergence = "raise"
 
     def __post_init__(self) -> None:
-        for name in ("coarsening", "max_iterations"):
+        for name in ("coarsening", "levels", "max_iterations"):
             _require_integer(name, getattr(self, name), 1)
         for name in ("forward_iterations", "backward_iterations"):
             _require_integer(name, getattr(self, name), 0)
-        if self.levels != 2:
-            raise ValueError(
-                f"levels is {self.levels!r}; this version has two-level MGRIT only, so expected 2"
-            )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {get_args(choices)}")
+        if not 0 < self.c_weight < 2:
+            raise ValueError(f"c_weight is {self.c_weight!r}; expected a number between 0 and 2, 1 for none")
         if self.tolerance is not None and not self.tolerance > 0:
             raise ValueError(f"tolerance is {self.tolerance!r}; expected a positive number or None")
+
+    @property
+    def slice_multiple(self) -> int:
+        """The number of steps at whose multiples a sequence may be cut over ranks: c^(levels - 1)."""
+        return int(self.coarsening ** (self.levels - 1))
 
     @staticmethod
     def moon_cyr() -> MGRIT:

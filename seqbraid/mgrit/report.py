@@ -17,16 +17,24 @@ class SolverDivergedWarning(RuntimeWarning):
 
 @dataclass(frozen=True)
 class DirectionReport:
-    """One layer's solve in one direction of time.
+    """One layer's solve, forward or backward, as this rank saw it.
 
-    `residuals[k]` is the 2-norm of e_i - C_{i+1} over all intervals relative to that of e_i after k
-    iterations, so residuals[0] belongs to the initial guess; empty for a serial solve, which has none.
-    `seconds` is this rank's wall time, communication included.
+    `residuals[k]` is the 2-norm of e_i - C_{i+1} over all intervals of all ranks, relative to that of e_i,
+    after k iterations: residuals[0] belongs to the initial guess. Empty for a serial solve, which has none.
+    `seconds` is the whole solve, `communication_seconds` what of it went into messages and waiting.
+    `fine_sweeps` counts runs of the fine propagator over all of the rank's steps, `coarse_sequences` runs
+    through the coarsest level step by step, `coarse_batches` evaluations of a coarse level at once.
+    `reverse` tells the backward direction of a bidirectional layer.
     """
 
     layer: int
     residuals: tuple[float, ...]
     seconds: float
+    communication_seconds: float = 0.0
+    fine_sweeps: int = 0
+    coarse_sequences: int = 0
+    coarse_batches: int = 0
+    reverse: bool = False
     solved_serially: bool = False
 
     @property
@@ -36,8 +44,14 @@ class DirectionReport:
 
     @property
     def residual(self) -> float:
-        """The last relative residual; 0 for a serial solve."""
-        return self.residuals[-1] if self.residuals else 0.0
+        """The last relative residual; 0 where the solution comes from a serial solve."""
+        return 0.0 if self.solved_serially or not self.residuals else self.residuals[-1]
+
+    @property
+    def convergence_factors(self) -> tuple[float, ...]:
+        """Each residual over the one before it; below 1 is progress."""
+        pairs = zip(self.residuals[1:], self.residuals[:-1], strict=True)
+        return tuple(new / old if old > 0 else 0.0 for new, old in pairs)
 
 
 @dataclass

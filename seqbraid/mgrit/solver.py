@@ -1,4 +1,4 @@
-"""Two-level MGRIT with the full approximation scheme, over ranks that hold consecutive intervals."""
+"""MGRIT with the full approximation scheme, over ranks that hold consecutive intervals."""
 
 from __future__ import annotations
 
@@ -8,71 +8,68 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqbraid.comm.base import Communicator
+from seqbraid.mgrit.coarse import CoarseLevels, c_relax
+from seqbraid.mgrit.neighbours import Neighbours
 from seqbraid.mgrit.options import MGRIT
 from seqbraid.mgrit.problem import Problem
 
-__all__ = ["Neighbours", "has_diverged", "solve_in_parallel", "solve_in_sequence"]
+__all__ = ["Solution", "has_diverged", "solve_in_parallel", "solve_in_sequence"]
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """The ranks before and after this one in the direction of the solve, and a name for error messages."""
+class Solution:
+    """C-points (intervals, ...) from which the problem's last relaxation started, and its end state (...).
 
-    communicator: Communicator
-    previous: int | None
-    next: int | None
-    what: str
-
-    def receive(self, like: Tensor) -> Tensor | None:
-        """Return the state that the previous rank sent, of the form of `like`; None where there is none."""
-        if self.previous is None:
-            return None
-        return self.communicator.receive(torch.empty_like(like), self.previous, self.what)
-
-    def send(self, state: Tensor) -> None:
-        """Hand a state to the next rank, if there is one."""
-        if self.next is not None:
-            self.communicator.send(state, self.next, self.what)
-
-
-def solve_in_sequence(problem: Problem, initial: Tensor, neighbours: Neighbours) -> tuple[Tensor, Tensor]:
-    """Propagate through this rank's only interval once the previous rank has; returns its start and end.
-
-    `initial` (...) is the state at the beginning of the whole sequence. The rank holds one interval.
+    The states inside the intervals are those that the problem kept. `residuals[k]` is that after k
+    iterations, relative; none for a solve in sequence.
     """
+
+    points: Tensor
+    end: Tensor
+    residuals: tuple[float, ...] = ()
+    coarse_sequences: int = 0
+    coarse_batches: int = 0
+
+
+def solve_in_sequence(problem: Problem, initial: Tensor, neighbours: Neighbours) -> Solution:
+    """Propagate through this rank's only interval, or none, once the previous rank has.
+
+    `initial` (...) is the state at the beginning of the whole sequence.
+    """
+    if problem.intervals == 0:
+        return Solution(initial.new_empty((0, *initial.shape)), initial)
     received = neighbours.receive(initial)
-    start = initial if received is None else received
-    end = problem.relax(start.unsqueeze(0))[0]
+    start = (initial if received is None else received).unsqueeze(0)
+    end = problem.relax(start)[0]
     neighbours.send(end)
-    return start, end
+    return Solution(start, end)
 
 
 def solve_in_parallel(
     problem: Problem, initial: Tensor, neighbours: Neighbours, options: MGRIT, iterations: int
-) -> tuple[Tensor, Tensor, tuple[float, ...]]:
-    """Run MGRIT; returns C-points (intervals, ...), the end state (...) and the residual by iteration.
+) -> Solution:
+    """Run MGRIT on two or more levels.
 
-    The states inside the intervals and the end state are those of the problem's last relaxation, which
-    starts from the returned C-points. `initial` (...) is the state at the beginning of the whole sequence;
-    `iterations` is exact where `options.tolerance` is None. A rank without intervals only takes part in
-    the sums.
+    `initial` (...) is the state at the beginning of the whole sequence; `iterations` is exact where
+    `options.tolerance` is None. A rank without intervals only takes part in the sums.
     """
     tolerance = options.tolerance
     if tolerance is not None:
         iterations = options.max_iterations
-    idle = problem.intervals == 0
+    levels = CoarseLevels.of(problem, options, neighbours) if problem.intervals else None
     points = end = last_end = initial
-    if idle:
+    if levels is None:
         points = initial.new_empty((0, *initial.shape))
+    elif options.initial_guess == "coarse":
+        points, end = levels.guess(initial)
     else:
-        points, end = _initial_guess(problem, initial, neighbours, options)
+        points, end = _zero_guess(problem, initial, neighbours)
 
     squares: list[Tensor] = []
     residuals: tuple[float, ...] = ()
     for iteration in range(iterations + 1):
         # This relaxation opens the iteration, measures the one before, and is the final one at the end.
-        if idle:
+        if levels is None:
             squares.append(torch.zeros(2, dtype=torch.float64))
         else:
             ends = problem.relax(points)
@@ -82,16 +79,17 @@ def solve_in_parallel(
             residuals += _reduce_residuals(squares[-1:], neighbours)
             if residuals[-1] <= tolerance or not math.isfinite(residuals[-1]):
                 break
-        if iteration == iterations or idle:
+        if iteration == iterations or levels is None:
             continue
         if options.relaxation == "FCF":
-            points = _c_relax(points, ends, neighbours)
+            points = c_relax(points, ends, neighbours, options.c_weight)
             ends = problem.relax(points)
-        tau = ends - problem.coarse(points)
-        points, end = _coarse_solve(problem, initial, tau, neighbours)
+        points, end = levels.correct(points, ends - levels.apply(points), initial)
     if tolerance is None:
         residuals = _reduce_residuals(squares, neighbours)
-    return points, last_end, residuals
+    if levels is None:
+        return Solution(points, last_end, residuals)
+    return Solution(points, last_end, residuals, levels.sequences, levels.batches)
 
 
 def has_diverged(residuals: tuple[float, ...], epsilon: float) -> bool:
@@ -104,39 +102,11 @@ def has_diverged(residuals: tuple[float, ...], epsilon: float) -> bool:
     return len(residuals) > 2 and residuals[-1] > max(residuals[0], 1e3 * epsilon)
 
 
-def _initial_guess(
-    problem: Problem, initial: Tensor, neighbours: Neighbours, options: MGRIT
-) -> tuple[Tensor, Tensor]:
-    if options.initial_guess == "coarse":
-        return _coarse_solve(problem, initial, None, neighbours)
+def _zero_guess(problem: Problem, initial: Tensor, neighbours: Neighbours) -> tuple[Tensor, Tensor]:
     points = initial.new_zeros((problem.intervals, *initial.shape))
     if neighbours.previous is None:
         points[0] = initial
     return points, torch.zeros_like(initial)
-
-
-def _c_relax(points: Tensor, ends: Tensor, neighbours: Neighbours) -> Tensor:
-    """Replace each C-point by the fine state at the end of the interval before it."""
-    neighbours.send(ends[-1])
-    received = neighbours.receive(points[0])
-    first = points[0] if received is None else received
-    return torch.cat([first.unsqueeze(0), ends[:-1]])
-
-
-def _coarse_solve(
-    problem: Problem, initial: Tensor, tau: Tensor | None, neighbours: Neighbours
-) -> tuple[Tensor, Tensor]:
-    """Solve C_{i+1} = Phi_c(C_i) + tau_i in sequence; returns this rank's C-points and the one after them."""
-    received = neighbours.receive(initial)
-    point = initial if received is None else received
-    points = initial.new_empty((problem.intervals, *initial.shape))
-    for interval in range(problem.intervals):
-        points[interval] = point
-        point = problem.coarse_step(interval, point)
-        if tau is not None:
-            point = point + tau[interval]
-    neighbours.send(point)
-    return points, point
 
 
 def _residual_squares(points: Tensor, end: Tensor, ends: Tensor) -> Tensor:
@@ -147,7 +117,7 @@ def _residual_squares(points: Tensor, end: Tensor, ends: Tensor) -> Tensor:
 
 
 def _reduce_residuals(squares: list[Tensor], neighbours: Neighbours) -> tuple[float, ...]:
-    total = neighbours.communicator.all_reduce(torch.stack(squares), f"{neighbours.what}: residual")
+    total = neighbours.sum(torch.stack(squares), "residual")
     return tuple(
         math.sqrt(difference / states) if states > 0 else (0.0 if difference == 0 else math.inf)
         for difference, states in total.tolist()

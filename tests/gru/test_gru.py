@@ -88,7 +88,9 @@ def test_what_lies_past_a_sequences_end_does_not_matter():
     spoilt = x.detach().clone()
     spoilt[5:, 1] = torch.nan
     clean = module(x, lengths=[12, 5, 9])
-    assert all(torch.equal(one, other) for one, other in zip(module(spoilt, lengths=[12, 5, 9]), clean, strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(module(spoilt, lengths=[12, 5, 9]), clean, strict=True)
+    )
 
 
 @pytest.mark.parametrize("solver", [sb.Serial(), sb.MGRIT(coarsening=8, **CONVERGED)], ids=str)
@@ -178,7 +180,9 @@ def diverging(on_divergence, forward_iterations=4):
 
 def test_divergence_is_an_error_by_default():
     parallel, _, x = diverging("raise")
-    with pytest.raises(sb.SolverDivergedError, match=r"forward solve diverged, relative residuals .*coarse='classic'"):
+    with pytest.raises(
+        sb.SolverDivergedError, match=r"forward solve diverged, relative residuals .*coarse='classic'"
+    ):
         parallel(x)
 
 

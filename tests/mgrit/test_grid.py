@@ -31,7 +31,12 @@ def test_slices_cover_the_sequence_in_whole_intervals_as_equal_as_can_be(T, rank
 
 def test_idle_ranks_have_no_neighbours_and_are_passed_over():
     partitions = [Partition((4, 0, 8, 0), rank) for rank in range(4)]
-    assert [(each.previous, each.next) for each in partitions] == [(None, 2), (None, None), (0, None), (None, None)]
+    assert [(each.previous, each.next) for each in partitions] == [
+        (None, 2),
+        (None, None),
+        (0, None),
+        (None, None),
+    ]
     assert (partitions[1].first_holder, partitions[1].last_holder) == (0, 2)
 
 

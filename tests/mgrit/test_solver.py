@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -6,36 +7,64 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqbraid.comm import SingleProcess
-from seqbraid.mgrit import MGRIT, Neighbours, has_diverged, solve_in_parallel
+from seqbraid.mgrit import (
+    MGRIT,
+    Neighbours,
+    has_diverged,
+    interval_starts,
+    relax_steps,
+    solve_in_parallel,
+)
 
 ALONE = Neighbours(SingleProcess(), None, None, "toy problem")
 
 
-class LogisticEquation:
-    """u' = u (1 - u) + f by explicit Euler; coarse: one step over the whole interval. Not a GRU at all."""
+class EulerSteps:
+    """Steps of u' = u (1 - u) + f with forcing (n,), each `lengths` (n,) long."""
 
-    def __init__(self, intervals, coarsening, dt=0.05):
-        self.intervals, self.coarsening, self.dt = intervals, coarsening, dt
-        self.forcing = torch.sin(torch.arange(intervals * coarsening, dtype=torch.float64)).view(intervals, -1)
+    def __init__(self, forcing, lengths):
+        self.forcing, self.lengths = forcing, lengths
+        self.count = len(forcing)
+
+    def apply(self, states, which):
+        return euler(states, self.forcing[which], self.lengths[which])
+
+    def coarsen(self, factor, short_first):
+        cuts = list(range(0, self.count, factor))
+        if short_first:
+            cuts = [0, *range(self.count % factor or factor, self.count, factor)]
+        groups = [slice(one, other) for one, other in zip(cuts, [*cuts[1:], self.count], strict=True)]
+        forcing = torch.stack([self.forcing[group].mean() for group in groups])
+        return EulerSteps(forcing, torch.stack([self.lengths[group].sum() for group in groups]))
+
+
+def euler(u, forcing, dt):
+    return u + dt * (u * (1 - u) + forcing)
+
+
+class LogisticEquation:
+    """The same with fine steps of `dt`. Not a GRU at all."""
+
+    short_first = False
+
+    def __init__(self, intervals, coarsening, dt=0.02):
+        self.intervals, self.coarsening = intervals, coarsening
+        steps = torch.arange(intervals * coarsening, dtype=torch.float64)
+        self.forcing, self.dt = torch.sin(steps).view(intervals, coarsening), dt
         self.states = torch.empty(coarsening, intervals, dtype=torch.float64)
         self.relaxations = 0
-
-    def _euler(self, u, forcing, dt):
-        return u + dt * (u * (1 - u) + forcing)
 
     def relax(self, points):
         self.relaxations += 1
         u = points
         for k in range(self.coarsening):
-            u = self._euler(u, self.forcing[:, k], self.dt)
+            u = euler(u, self.forcing[:, k], self.dt)
             self.states[k] = u
         return u.clone()
 
-    def coarse(self, points):
-        return self._euler(points, self.forcing.mean(1), self.coarsening * self.dt)
-
-    def coarse_step(self, interval, point):
-        return self._euler(point, self.forcing[interval].mean(), self.coarsening * self.dt)
+    def coarse_steps(self):
+        length = torch.full((self.intervals,), self.coarsening * self.dt, dtype=torch.float64)
+        return EulerSteps(self.forcing.mean(1), length)
 
     def serial(self, initial):
         """Return the C-points and the end of the fine solution, one step after the other."""
@@ -43,7 +72,7 @@ class LogisticEquation:
         for interval in range(self.intervals):
             points.append(u)
             for k in range(self.coarsening):
-                u = self._euler(u, self.forcing[interval, k], self.dt)
+                u = euler(u, self.forcing[interval, k], self.dt)
         return torch.stack(points), u
 
 
@@ -62,7 +91,8 @@ def test_iterations_make_the_first_points_exact(intervals, coarsening, iteration
     problem = LogisticEquation(intervals, coarsening)
     truth, end = problem.serial(INITIAL)
     options = MGRIT(coarsening=coarsening, relaxation=relaxation, initial_guess=guess)
-    points, last, residuals = solve_in_parallel(problem, INITIAL, ALONE, options, iterations)
+    solution = solve_in_parallel(problem, INITIAL, ALONE, options, iterations)
+    points, last, residuals = solution.points, solution.end, solution.residuals
     exact = iterations * (2 if relaxation == "FCF" else 1)
     assert (points - truth)[: exact + 1].abs().max() < 1e-13
     assert len(residuals) == iterations + 1
@@ -73,7 +103,8 @@ def test_iterations_make_the_first_points_exact(intervals, coarsening, iteration
 def test_residual_is_that_of_the_returned_points():
     problem = LogisticEquation(10, 4)
     options = MGRIT(coarsening=4, relaxation="F")
-    points, last, residuals = solve_in_parallel(problem, INITIAL, ALONE, options, 2)
+    solution = solve_in_parallel(problem, INITIAL, ALONE, options, 2)
+    points, last, residuals = solution.points, solution.end, solution.residuals
     ends = problem.relax(points)
     assert last == ends[-1]
     # The point after the last interval is not among those returned; the others' share bounds the residual.
@@ -85,28 +116,85 @@ def test_serial_solution_has_no_residual_and_stays():
     problem = LogisticEquation(9, 3)
     truth, _ = problem.serial(INITIAL)
     options = MGRIT(coarsening=3)
-    points, _, residuals = solve_in_parallel(problem, INITIAL, ALONE, options, 12)
-    assert (points - truth).abs().max() < 1e-14
-    assert max(residuals[5:]) < 1e-15
+    solution = solve_in_parallel(problem, INITIAL, ALONE, options, 12)
+    assert (solution.points - truth).abs().max() < 1e-14
+    assert max(solution.residuals[5:]) < 1e-15
 
 
-def test_one_fcf_iteration_costs_three_relaxations():
+def test_one_fcf_iteration_costs_three_relaxations_two_sequences_and_one_batch():
     problem = LogisticEquation(10, 4)
-    solve_in_parallel(problem, INITIAL, ALONE, MGRIT(coarsening=4), 1)
-    assert problem.relaxations == 3
+    solution = solve_in_parallel(problem, INITIAL, ALONE, MGRIT(coarsening=4), 1)
+    assert (problem.relaxations, solution.coarse_sequences, solution.coarse_batches) == (3, 2, 1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    intervals=st.integers(1, 40),
+    levels=st.integers(3, 5),
+    coarsening=st.integers(2, 4),
+    short_first=st.booleans(),
+    relaxation=st.sampled_from(["F", "FCF"]),
+)
+def test_more_levels_converge_to_the_same_solution(intervals, levels, coarsening, short_first, relaxation):
+    problem = LogisticEquation(intervals, coarsening)
+    problem.short_first = short_first
+    truth, _ = problem.serial(INITIAL)
+    options = MGRIT(
+        coarsening=coarsening, levels=levels, relaxation=relaxation, tolerance=1e-13, max_iterations=60
+    )
+    solution = solve_in_parallel(problem, INITIAL, ALONE, options, 1)
+    assert (solution.points - truth).abs().max() < 1e-11
+    if intervals > 2 * coarsening:
+        assert solution.coarse_batches > 0
+
+
+def test_three_levels_gain_with_every_iteration():
+    options = MGRIT(coarsening=4, levels=3)
+    residuals = solve_in_parallel(LogisticEquation(64, 4), INITIAL, ALONE, options, 6).residuals
+    assert all(new < old / 3 for old, new in itertools.pairwise(residuals))
+
+
+def test_the_weight_of_c_relaxation_changes_the_way_and_not_the_solution():
+    problem = LogisticEquation(24, 4)
+    truth, _ = problem.serial(INITIAL)
+    first = {}
+    for weight in (0.7, 1.0, 1.3):
+        options = MGRIT(coarsening=4, c_weight=weight, tolerance=1e-14, max_iterations=60)
+        solution = solve_in_parallel(problem, INITIAL, ALONE, options, 1)
+        assert (solution.points - truth).abs().max() < 1e-12
+        first[weight] = solution.residuals[1]
+    assert len(set(first.values())) == 3
+
+
+@settings(deadline=None)
+@given(count=st.integers(1, 30), coarsening=st.integers(1, 7), short_first=st.booleans())
+def test_coarse_relaxation_is_the_sequence_within_each_interval(count, coarsening, short_first):
+    steps = EulerSteps(torch.arange(count).double(), torch.linspace(0.1, 0.2, count).double())
+    starts = interval_starts(torch.arange(count), coarsening, short_first).tolist()
+    points, source = torch.rand(len(starts)).double(), torch.rand(count).double()
+    states, ends = relax_steps(steps, coarsening, short_first, points, source)
+    expected_states, expected_ends = [], []
+    for point, start, stop in zip(points, starts, [*starts[1:], count], strict=True):
+        assert stop - start == coarsening or (start == 0 if short_first else stop == count)
+        for j in range(start, stop):
+            expected_states.append(point)
+            point = euler(point, steps.forcing[j], steps.lengths[j]) + source[j]
+        expected_ends.append(point)
+    assert torch.equal(states, torch.stack(expected_states))
+    assert torch.equal(ends, torch.stack(expected_ends))
 
 
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-6, 1e-10])
 def test_tolerance_is_met_with_no_more_iterations_than_needed(tolerance):
     options = MGRIT(coarsening=4, tolerance=tolerance, max_iterations=50)
-    _, _, residuals = solve_in_parallel(LogisticEquation(40, 4), INITIAL, ALONE, options, 1)
+    residuals = solve_in_parallel(LogisticEquation(40, 4), INITIAL, ALONE, options, 1).residuals
     assert residuals[-1] <= tolerance
     assert all(residual > tolerance for residual in residuals[:-1])
 
 
 def test_tolerance_stops_at_the_largest_number_of_iterations():
     options = MGRIT(coarsening=4, tolerance=1e-300, max_iterations=3)
-    _, _, residuals = solve_in_parallel(LogisticEquation(40, 4), INITIAL, ALONE, options, 1)
+    residuals = solve_in_parallel(LogisticEquation(40, 4), INITIAL, ALONE, options, 1).residuals
     assert len(residuals) == 4
 
 
@@ -124,10 +212,11 @@ def test_divergence_is_growth_after_two_iterations_or_not_finite():
     [
         ({"coarsening": 0}, "coarsening is 0"),
         ({"coarsening": 2.5}, "coarsening is 2.5"),
-        ({"levels": 3}, "levels is 3"),
+        ({"levels": 0}, "levels is 0"),
         ({"forward_iterations": -1}, "forward_iterations is -1"),
         ({"coarse": "explicit"}, "coarse is 'explicit'; expected one of"),
         ({"relaxation": "CF"}, "relaxation is 'CF'"),
+        ({"c_weight": 2.0}, "c_weight is 2.0"),
         ({"tolerance": 0.0}, "tolerance is 0.0"),
         ({"max_iterations": True}, "max_iterations is True"),
     ],
