@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
-import zlib
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from seqbraid.cells import CellKind
 from seqbraid.comm import as_communicator, launched_ranks, sum_in_one_message
+from seqbraid.gru.agreement import agree_on_call
+from seqbraid.gru.dropout import drop
 from seqbraid.gru.function import LayerFunction, LayerPlan
-from seqbraid.mgrit import MGRIT, Partition, Serial, SolveReport
+from seqbraid.mgrit import MGRIT, Serial, SolveReport
 
 __all__ = ["GRU", "sum_gradients"]
 
@@ -28,8 +31,9 @@ class GRU(nn.Module):
         num_layers: layers stacked, solved one after the other (default 1).
         bias: whether the layers have biases (default True).
         batch_first: x and output are (B, T, ·) instead of (T, B, ·) (default False).
-        dropout: 0; dropout between layers is not built yet.
-        bidirectional: False; not built yet.
+        dropout: share of each layer's outputs, but the last's, that is set to zero in training (default 0.0).
+            What is dropped depends on torch's seed on rank 0, not on the number of ranks.
+        bidirectional: add to each layer one that runs from the sequence's end to its start (default False).
         device: where the parameters lie.
         dtype: float32 (default) or float64.
         cell: "classic", which is `torch.nn.GRU` at gamma = 1, or "implicit" (Moon & Cyr, ICLR 2022).
@@ -75,10 +79,10 @@ class GRU(nn.Module):
             raise ValueError(f"cell is {cell!r}; expected one of {get_args(CellKind)}")
         if not gamma > 0 or not math.isfinite(gamma):
             raise ValueError(f"gamma is {gamma!r}; expected a positive number")
-        if dropout != 0.0:
-            raise ValueError(f"dropout is {dropout!r}; this version has none between layers, so expected 0.0")
-        if bidirectional:
-            raise ValueError("bidirectional is True; this version solves one direction only")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout is {dropout!r}; expected at least 0 and less than 1")
+        if dropout > 0.0 and num_layers == 1:
+            warnings.warn("dropout acts between layers, and there is only one", UserWarning, stacklevel=2)
         if dtype not in (None, torch.float32, torch.float64):
             raise ValueError(f"dtype is {dtype}; expected torch.float32 or torch.float64")
         solver = Serial() if solver is None else solver
@@ -91,20 +95,23 @@ class GRU(nn.Module):
         self.num_layers = num_layers
         self.bias = bias
         self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
         self.cell: CellKind = cell
         self.gamma = float(gamma)
         self.solver: Serial | MGRIT = solver
         self.communicator = as_communicator(comm)
         self.last_solve = SolveReport()
-        for layer in range(num_layers):
-            inputs = input_size if layer == 0 else hidden_size
+        directions = self._directions()
+        for layer, reverse in itertools.product(range(num_layers), directions):
+            inputs = input_size if layer == 0 else hidden_size * len(directions)
             shapes: dict[str, tuple[int, ...]]
             shapes = {"weight_ih": (3 * hidden_size, inputs), "weight_hh": (3 * hidden_size, hidden_size)}
             if bias:
                 shapes |= {"bias_ih": (3 * hidden_size,), "bias_hh": (3 * hidden_size,)}
             for name, shape in shapes.items():
                 parameter = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-                self.register_parameter(f"{name}_l{layer}", parameter)
+                self.register_parameter(_parameter_name(name, layer, reverse), parameter)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -114,26 +121,34 @@ class GRU(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(
-        self, x: Tensor, h0: Tensor | None = None, lengths: Tensor | Sequence[int] | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        x: Tensor | PackedSequence,
+        h0: Tensor | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> tuple[Any, Tensor]:
         """Solve the recurrence; collective over the ranks of `comm`, as is the backward pass.
 
         Args:
-            x: this rank's slice (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch.
-            h0: (layers, B, H) or (layers, H), equal on all ranks; zeros where None.
+            x: this rank's slice (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch. On one
+                rank also a `PackedSequence`.
+            h0: (layers * directions, B, H), without a batch (layers * directions, H), equal on all ranks;
+                zeros where None.
             lengths: (B,) whole numbers, each sequence's global number of steps, equal on all ranks.
                 The states stand still past a sequence's end, and its outputs are zero there.
 
         Returns:
-            output (T, B, H), this rank's slice of the last layer's states, in the form of x; and h_n
-            (layers, B, H), the states at each sequence's true end, equal on every rank.
+            output (T, B, directions * H), this rank's slice of the last layer's states, in the form of x; and
+            h_n (layers * directions, B, H), the states at each sequence's true end (of a reverse direction:
+            at its start), equal on every rank.
 
         Raises:
-            ValueError: for shapes or lengths that do not fit, or slices not cut by `local_slice`.
+            ValueError: for shapes or lengths that do not fit, slices not cut by `local_slice`, nan or inf.
             TypeError: for a dtype or device other than the weights'.
             SolverDivergedError: where MGRIT diverges and `on_divergence` is "raise".
 
         """
+        if isinstance(x, PackedSequence):
+            return self._forward_packed(x, h0, lengths)
         batched = x.dim() == 3
         if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
             raise ValueError(
@@ -148,26 +163,43 @@ class GRU(nn.Module):
             x = x.unsqueeze(1)
         elif self.batch_first:
             x = x.transpose(0, 1)
-        steps, batch = x.shape[0], x.shape[1]
-        if batch == 0:
+        if x.shape[1] == 0:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected at least one sequence")
-        initial = self._initial_states(h0, batch, batched, x)
+        initial = self._initial_states(h0, batched, x)
         length_list = _as_list(lengths)
-        partition = self._partition(steps, batch, length_list)
-        valid = _valid_steps(length_list, batch, partition, x.device)
-        if valid is not None:
+        dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
+        call = agree_on_call(
+            self.communicator, x, length_list, self.solver.slice_multiple, draw_seed=dropout > 0
+        )
+        if call.valid is not None:
             # What lies past a sequence's end may be anything, and 0 * nan is not 0.
-            x = x.masked_fill(~valid.unsqueeze(-1), 0.0)
+            x = x.masked_fill(~call.valid.unsqueeze(-1), 0.0)
 
         report = SolveReport()
-        final_states = []
+        directions = self._directions()
+        final_states: list[Tensor] = []
         for layer in range(self.num_layers):
-            plan = LayerPlan(
-                layer, self.cell, self.gamma, self.solver, self.communicator, partition, valid, report
-            )
-            parameters = self._layer_parameters(layer)
-            x, h_n = LayerFunction.apply(x, initial[layer], *parameters, plan)  # type: ignore[no-untyped-call]
-            final_states.append(h_n)
+            outputs = []
+            for reverse in directions:
+                plan = LayerPlan(
+                    layer,
+                    self.cell,
+                    self.gamma,
+                    self.solver,
+                    self.communicator,
+                    call.partition,
+                    call.valid,
+                    report,
+                    reverse,
+                )
+                parameters = self._layer_parameters(layer, reverse)
+                h_0 = initial[len(final_states)]
+                output, h_n = LayerFunction.apply(x, h_0, *parameters, plan)  # type: ignore[no-untyped-call]
+                outputs.append(output)
+                final_states.append(h_n)
+            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+            if dropout > 0 and layer < self.num_layers - 1:
+                x = drop(x, dropout, (call.seed, layer), call.partition.start)
         self.last_solve = report
         h_n = torch.stack(final_states)
         if not batched:
@@ -179,40 +211,55 @@ class GRU(nn.Module):
         ranks = self.communicator.size
         return (
             f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bias={self.bias}, "
-            f"batch_first={self.batch_first}, cell={self.cell!r}, gamma={self.gamma}, solver={self.solver}"
+            f"batch_first={self.batch_first}, dropout={self.dropout}, bidirectional={self.bidirectional}, "
+            f"cell={self.cell!r}, gamma={self.gamma}, solver={self.solver}"
             + (f", ranks={ranks}" if ranks > 1 else "")
         )
 
-    def _layer_parameters(self, layer: int) -> tuple[Tensor | None, ...]:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return tuple(getattr(self, f"{name}_l{layer}", None) for name in names)
+    def _directions(self) -> tuple[bool, ...]:
+        """Return for each direction of a layer whether it runs in reverse."""
+        return (False, True) if self.bidirectional else (False,)
 
-    def _initial_states(self, h0: Tensor | None, batch: int, batched: bool, x: Tensor) -> Tensor:
-        shape = (self.num_layers, batch, self.hidden_size)
+    def _layer_parameters(self, layer: int, reverse: bool) -> tuple[Tensor | None, ...]:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return tuple(getattr(self, _parameter_name(name, layer, reverse), None) for name in names)
+
+    def _initial_states(self, h0: Tensor | None, batched: bool, x: Tensor) -> Tensor:
+        layers = self.num_layers * len(self._directions())
+        shape = (layers, x.shape[1], self.hidden_size)
         if h0 is None:
             return x.new_zeros(shape)
-        expected = shape if batched else (self.num_layers, self.hidden_size)
+        expected = shape if batched else (layers, self.hidden_size)
         if tuple(h0.shape) != expected:
             raise ValueError(f"h0 has shape {tuple(h0.shape)}; expected {expected}")
         if h0.dtype != x.dtype or h0.device != x.device:
             raise TypeError(f"h0 is {h0.dtype} on {h0.device}, but x is {x.dtype} on {x.device}")
+        if not torch.isfinite(h0).all():
+            raise ValueError("h0 holds nan or inf")
         return h0.reshape(shape)
 
-    def _partition(self, steps: int, batch: int, lengths: list[int] | None) -> Partition:
-        """Learn all ranks' slices, and see to it that they are slices of one and the same batch."""
-        communicator = self.communicator
-        checksum = 0 if lengths is None else 1 + zlib.crc32(repr(lengths).encode())
-        table = torch.zeros((communicator.size, 3), dtype=torch.int64)
-        table[communicator.rank] = torch.tensor([steps, batch, checksum])
-        communicator.all_reduce(table, "GRU: lengths of the ranks' slices")
-        slices, batches, checksums = table.t().tolist()
-        if len(set(batches)) > 1:
+    def _forward_packed(
+        self, packed: PackedSequence, h0: Tensor | None, lengths: object
+    ) -> tuple[PackedSequence, Tensor]:
+        """Solve for sequences as `torch.nn.utils.rnn` packs them, and pack the output in the same way."""
+        if lengths is not None:
+            raise ValueError("a PackedSequence has its own lengths; expected lengths to be None")
+        if self.communicator.size > 1:
             raise ValueError(
-                f"the ranks were given batches of {batches} sequences; expected the same on each"
+                f"a PackedSequence cannot be cut over {self.communicator.size} ranks; pass this rank's slice "
+                "of the padded sequences, and their global lengths"
             )
-        if len(set(checksums)) > 1:
-            raise ValueError("the ranks were given different lengths; they are global, the same on each")
-        return Partition.from_lengths(slices, communicator, self.solver.slice_multiple)
+        x, sizes = pad_packed_sequence(packed, batch_first=self.batch_first)
+        output, h_n = self(x, h0, sizes)
+        if packed.sorted_indices is not None:
+            output = output.index_select(0 if self.batch_first else 1, packed.sorted_indices)
+            sizes = sizes[packed.sorted_indices.cpu()]
+        data = pack_padded_sequence(output, sizes, batch_first=self.batch_first).data
+        return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices), h_n
+
+
+def _parameter_name(name: str, layer: int, reverse: bool) -> str:
+    return f"{name}_l{layer}{'_reverse' if reverse else ''}"
 
 
 def _as_list(lengths: Tensor | Sequence[int] | None) -> list[int] | None:
@@ -222,25 +269,6 @@ def _as_list(lengths: Tensor | Sequence[int] | None) -> list[int] | None:
     if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
         raise TypeError(f"lengths are {values!r}; expected one whole number for each sequence")
     return values
-
-
-def _valid_steps(
-    lengths: list[int] | None, batch: int, partition: Partition, device: torch.device
-) -> Tensor | None:
-    """Return (local steps, B), true within each sequence; None where every sequence has all steps."""
-    if lengths is None:
-        return None
-    if len(lengths) != batch:
-        raise ValueError(f"{len(lengths)} lengths were given for {batch} sequences")
-    for sequence, length in enumerate(lengths):
-        if not 1 <= length <= partition.total:
-            raise ValueError(
-                f"the length of sequence {sequence} is {length}; expected 1 to {partition.total} steps"
-            )
-    if min(lengths) == partition.total:
-        return None
-    steps = torch.arange(partition.start, partition.start + partition.steps, device=device)
-    return steps.unsqueeze(1) < torch.tensor(lengths, device=device)
 
 
 _warned_about_lonely_ranks = False

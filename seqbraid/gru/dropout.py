@@ -1,0 +1,39 @@
+"""Dropout between layers whose choice depends on the place in the sequence, not on the rank that holds it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["drop"]
+
+_CHUNK = 1 << 20
+
+
+def drop(x: Tensor, share: float, seed: tuple[int, int], first_step: int) -> Tensor:
+    """Set about `share` of the values of x (T, B, H) to zero and scale the others by 1 / (1 - share).
+
+    Value i of the whole sequence, counted over steps, sequences and units, is kept or not by the i-th number
+    of a stream that `seed` starts; x begins at step `first_step`. The stream is SplitMix64 (Steele, Lea &
+    Flood, OOPSLA 2014), whose i-th number can be had without the ones before.
+    """
+    first = first_step * x.shape[1] * x.shape[2]
+    start = np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    kept = np.empty(x.numel(), dtype=np.bool_)
+    threshold = np.uint64(int(share * 2.0**64))
+    for offset in range(0, len(kept), _CHUNK):
+        stop = min(offset + _CHUNK, len(kept))
+        counter = np.arange(first + offset, first + stop, dtype=np.uint64)
+        kept[offset:stop] = _splitmix64(start, counter) >= threshold
+    mask = torch.from_numpy(kept).view(x.shape).to(x.device)
+    return x * mask.to(x.dtype).div_(1.0 - share)
+
+
+def _splitmix64(start: np.uint64, counter: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """Return the numbers `counter` of the stream that begins at `start`; arithmetic modulo 2^64."""
+    with np.errstate(over="ignore"):
+        z = start + (counter + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
