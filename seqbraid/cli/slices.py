@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqbraid.comm import Communicator
 from seqbraid.errors import OptionsError
-from seqbraid.mgrit import MGRIT, Serial, local_slice
+from seqbraid.mgrit import MGRIT, Serial, interval_count, local_slice
 from seqbraid.train import TimeSlice
 
 __all__ = ["take_slice"]
@@ -20,13 +20,13 @@ def take_slice(steps: int, solver: Serial | MGRIT, communicator: Communicator) -
         raise OptionsError(
             f"{ranks} ranks were started for sequences of {steps} steps; start at most {steps} ranks"
         )
-    coarsening = solver.coarsening if isinstance(solver, MGRIT) else 1
-    intervals = -(-steps // coarsening)
+    multiple = solver.slice_multiple
+    intervals = interval_count(steps, multiple)
     if intervals < ranks and communicator.rank == 0:
         print(
-            f"note: {steps} steps make {intervals} intervals of {coarsening}, so {ranks - intervals} of "
+            f"note: {steps} steps make {intervals} intervals of {multiple}, so {ranks - intervals} of "
             f"{ranks} ranks have no work; a smaller --coarsening gives them some",
             flush=True,
         )
-    held = local_slice(steps, communicator, coarsening)
+    held = local_slice(steps, communicator, solver)
     return TimeSlice(held.start, held.stop, steps)

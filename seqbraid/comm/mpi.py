@@ -102,7 +102,7 @@ class MPICommunicator:
             if waited > self.time_limit:
                 raise CommunicationError(
                     f"rank {self.rank} of {self.size} waited {waited:.0f} s in {what}; some rank did not "
-                    "call it. Every rank must make the same calls; SEQBRAID_TIME_LIMIT sets the limit in seconds"
+                    "call it. Every rank must make the same calls; SEQBRAID_TIME_LIMIT sets the limit"
                 )
             time.sleep(2e-5 if waited < 0.05 else 1e-3)
 

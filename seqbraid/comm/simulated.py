@@ -315,7 +315,12 @@ class SimulatedRank:
         self._await_turn()
 
     def _meet(
-        self, call: str, what: str, payload: Any, size_in_bytes: int | None, combine: Callable[[list[Any]], Any]
+        self,
+        call: str,
+        what: str,
+        payload: Any,
+        size_in_bytes: int | None,
+        combine: Callable[[list[Any]], Any],
     ) -> Any:
         """Wait for all ranks in a collective and return what `combine` makes of their payloads, once."""
         run = self._run

@@ -1,7 +1,7 @@
 """Multigrid reduction in time: the grid over ranks, the problem protocol, the solver and its report."""
 
 from seqbraid.mgrit.coarse import interval_starts, relax_steps
-from seqbraid.mgrit.grid import Partition, local_slice
+from seqbraid.mgrit.grid import Partition, interval_count, local_slice
 from seqbraid.mgrit.neighbours import Neighbours
 from seqbraid.mgrit.options import MGRIT, Serial
 from seqbraid.mgrit.problem import Problem, Steps
@@ -21,6 +21,7 @@ __all__ = [
     "SolverDivergedWarning",
     "Steps",
     "has_diverged",
+    "interval_count",
     "interval_starts",
     "local_slice",
     "relax_steps",

@@ -17,24 +17,29 @@ from seqbraid.comm import SingleProcess
 
 WORLD = MPI.COMM_WORLD
 ALONE = SingleProcess()
-I, H, B, LAYERS = 3, 5, 4, 2
+INPUTS, H, B, LAYERS = 3, 5, 4, 2
 SOLVERS = [
     sb.Serial(),
     sb.MGRIT(coarsening=4),
     sb.MGRIT(coarsening=3, relaxation="F", coarse="implicit", coarse_input="point", forward_iterations=2),
     sb.MGRIT(coarsening=4, initial_guess="zero", forward_iterations=2, backward_iterations=3),
     sb.MGRIT(coarsening=5, tolerance=1e-9),
+    sb.MGRIT(coarsening=2, levels=3, c_weight=0.9, forward_iterations=2, backward_iterations=2),
+    sb.MGRIT(coarsening=3, levels=1),
 ]
 
 
-def solve(comm: object, solver: object, cell: str, T: int, lengths: list[int] | None) -> list[torch.Tensor]:
+def solve(
+    comm: object, solver: sb.Serial | sb.MGRIT, T: int, lengths: list[int] | None, **options: object
+) -> list[torch.Tensor]:
     """Return this rank's output and gradient of x, and h_n and the gradients of h0 and all parameters."""
     torch.manual_seed(0)
-    gru = sb.GRU(I, H, LAYERS, dtype=torch.float64, cell=cell, gamma=1.5, solver=solver, comm=comm)
-    series = torch.randn(T, B, I, dtype=torch.float64)
-    weights = torch.randn(T, B, H, dtype=torch.float64)
-    h0 = torch.randn(LAYERS, B, H, dtype=torch.float64, requires_grad=True)
-    held = sb.local_slice(T, comm, solver.coarsening if isinstance(solver, sb.MGRIT) else 1)
+    gru = sb.GRU(INPUTS, H, LAYERS, dtype=torch.float64, gamma=0.8, solver=solver, comm=comm, **options)
+    directions = 2 if gru.bidirectional else 1
+    series = torch.randn(T, B, INPUTS, dtype=torch.float64)
+    weights = torch.randn(T, B, directions * H, dtype=torch.float64)
+    h0 = torch.randn(directions * LAYERS, B, H, dtype=torch.float64, requires_grad=True)
+    held = sb.local_slice(T, comm, solver)
     x = series[held].requires_grad_()
     output, h_n = gru(x, h0, lengths)
     # The local part of a loss on every output, and a loss on h_n that is the same on every rank.
@@ -45,17 +50,17 @@ def solve(comm: object, solver: object, cell: str, T: int, lengths: list[int] | 
 
 def check_results_do_not_depend_on_the_ranks() -> None:
     """Outputs, h_n and every gradient, for lengths that divide by nothing."""
-    for T, solver, cell in itertools.product((1, 2, 7, 13, 37), SOLVERS, ("classic", "implicit")):
+    forms = [{"cell": "classic"}, {"cell": "implicit"}, {"bidirectional": True, "dropout": 0.4}]
+    for T, solver, options in itertools.product((1, 2, 7, 13, 37), SOLVERS, forms):
         for lengths in (None, [T, 1, (T + 1) // 2, max(1, T - 1)]):
-            found = solve(WORLD, solver, cell, T, lengths)
-            truth = solve(ALONE, solver, cell, T, lengths)
-            held = sb.local_slice(T, WORLD, solver.coarsening if isinstance(solver, sb.MGRIT) else 1)
+            found = solve(WORLD, solver, T, lengths, **options)
+            truth = solve(ALONE, solver, T, lengths, **options)
+            held = sb.local_slice(T, WORLD, solver)
             truth[:2] = [each[held] for each in truth[:2]]
             for number, (one, other) in enumerate(zip(found, truth, strict=True)):
                 error = relative_error(one, other)
-                assert error < 1e-12, (
-                    f"{solver} {cell} T={T} {lengths}: result {number} is off by {error:.1e}"
-                )
+                where = f"{solver} {options} T={T} {lengths}: result {number}"
+                assert error < 1e-12, f"{where} is off by {error:.1e}"
 
 
 def check_converged_results_match_torch() -> None:
@@ -63,10 +68,10 @@ def check_converged_results_match_torch() -> None:
     T = 41
     solver = sb.MGRIT(coarsening=4, forward_iterations=20, backward_iterations=20)
     torch.manual_seed(1)
-    torchs = nn.GRU(I, H, LAYERS, dtype=torch.float64)
-    gru = sb.GRU(I, H, LAYERS, dtype=torch.float64, solver=solver, comm=WORLD)
+    torchs = nn.GRU(INPUTS, H, LAYERS, dtype=torch.float64)
+    gru = sb.GRU(INPUTS, H, LAYERS, dtype=torch.float64, solver=solver, comm=WORLD)
     gru.load_state_dict(torchs.state_dict())
-    x = torch.randn(T, B, I, dtype=torch.float64)
+    x = torch.randn(T, B, INPUTS, dtype=torch.float64)
     held = sb.local_slice(T, WORLD, 4)
     output, h_n = gru(x[held])
     (output.sum() + h_n.sum()).backward()
@@ -84,8 +89,8 @@ def check_encoder_and_per_step_head() -> None:
 
     def gradients(comm: object) -> list[torch.Tensor]:
         torch.manual_seed(2)
-        encoder, head = nn.Linear(2, I), nn.Linear(H, 1)
-        gru = sb.GRU(I, H, solver=sb.MGRIT(coarsening=2), comm=comm)
+        encoder, head = nn.Linear(2, INPUTS), nn.Linear(H, 1)
+        gru = sb.GRU(INPUTS, H, solver=sb.MGRIT(coarsening=2), comm=comm)
         x = torch.randn(T, B, 2)[sb.local_slice(T, comm, 2)]
         head(gru(encoder(x))[0]).square().sum().backward()
         for module in (encoder, head):
@@ -100,14 +105,18 @@ def check_slices_that_do_not_fit_are_refused_on_every_rank() -> None:
     """Each rank gets the same error, so none is left waiting."""
     if WORLD.size == 1:
         return
-    gru = sb.GRU(I, H, solver=sb.MGRIT(coarsening=4), comm=WORLD)
+    gru = sb.GRU(INPUTS, H, solver=sb.MGRIT(coarsening=4), comm=WORLD)
     with pytest.raises(ValueError, match="local_slice"):
-        gru(torch.zeros(5, B, I))
+        gru(torch.zeros(5, B, INPUTS))
     with pytest.raises(ValueError, match="the same on each"):
-        gru(torch.zeros(4, B + WORLD.rank, I))
+        gru(torch.zeros(4, B + WORLD.rank, INPUTS))
+    spoilt = torch.zeros(4, B, INPUTS)
+    spoilt[0, 0, 0] = torch.nan if WORLD.rank == 1 else 0.0
+    with pytest.raises(ValueError, match="x holds 1 values on rank 1 that are nan or inf"):
+        gru(spoilt)
     with pytest.raises(ValueError, match="different lengths"):
-        gru(torch.zeros(4, B, I), lengths=[1 + WORLD.rank] * B)
-    assert gru(torch.zeros(4, B, I))[0].shape == (4, B, H)
+        gru(torch.zeros(4, B, INPUTS), lengths=[1 + WORLD.rank] * B)
+    assert gru(torch.zeros(4, B, INPUTS))[0].shape == (4, B, H)
 
 
 def check_the_communicator_is_duplicated_once() -> None:
@@ -115,8 +124,8 @@ def check_the_communicator_is_duplicated_once() -> None:
     head = nn.Linear(1, 1)
     for _ in range(2500):
         sb.sum_gradients(head, WORLD)
-    gru = sb.GRU(I, H, comm=WORLD)
-    assert sb.GRU(I, H, comm=WORLD).communicator is gru.communicator
+    gru = sb.GRU(INPUTS, H, comm=WORLD)
+    assert sb.GRU(INPUTS, H, comm=WORLD).communicator is gru.communicator
     assert copy.deepcopy(gru).communicator is gru.communicator
 
 
@@ -130,8 +139,8 @@ def check_a_lonely_module_warns_once() -> None:
     """`comm=None` in a job of several ranks is told, once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        sb.GRU(I, H)
-        sb.GRU(I, H)
+        sb.GRU(INPUTS, H)
+        sb.GRU(INPUTS, H)
     assert len(caught) == (WORLD.size > 1)
 
 
