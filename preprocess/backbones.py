@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from preprocess.torchvision_loading import import_torchvision
-from seqbraid.comm import Communicator, as_communicator
+from seqbraid.comm import Communicator, as_communicator, on_first_rank
 from seqbraid.errors import DataError, OptionsError, WeightsUnavailableError
 
 __all__ = ["BACKBONES", "LAYERS", "Backbone", "load_backbone", "random_seed"]
@@ -91,13 +91,10 @@ def load_backbone(
     for an unknown name, `DataError` for a file that does not fit, `WeightsUnavailableError` where a
     download fails.
     """
-    comm = as_communicator(comm)
-    if comm.rank != 0:
-        comm.barrier("loading the backbone on rank 0")
-    backbone = _load(name, weights, layer)
-    if comm.rank == 0:
-        comm.barrier("loading the backbone on rank 0")
-    return backbone
+    first = on_first_rank(
+        as_communicator(comm), lambda: _load(name, weights, layer), "loading the backbone on rank 0"
+    )
+    return first or _load(name, weights, layer)
 
 
 def random_seed(weights: str) -> int | None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from preprocess.backbones import Backbone, load_backbone, random_seed
 from preprocess.clips import LabelledClips, find_clips
 from preprocess.decode import DecodeError, decode_clip
-from seqbraid.comm import Communicator
+from seqbraid.comm import Communicator, on_first_rank
 from seqbraid.data.splits import assign_splits, read_split_files, stratified_split
 from seqbraid.data.store import FeatureStore
 from seqbraid.errors import DataError
@@ -73,24 +73,29 @@ def extract(
     """
     start = time.perf_counter()
     videos, out = Path(videos), Path(out)
-    found: LabelledClips | None = None
-    splits: list[int] = []
-    if comm.rank == 0:
-        # Before the backbone, since a wrong folder should not wait for a download.
+
+    def clips_and_splits() -> tuple[LabelledClips, list[int]]:
         found = find_clips(videos)
-        splits = _splits(found, options)
+        return found, _splits(found, options)
+
+    # Before the backbone, since a wrong folder should not wait for a download.
+    found = on_first_rank(comm, clips_and_splits, "finding the clips")
     backbone = load_backbone(options.backbone, options.weights, options.layer, comm)
     if random_seed(options.weights) is not None and comm.rank == 0:
         _say(f"random weights, seed {random_seed(options.weights)}: features are untrained")
-    pending: list[int] = []
-    if found is not None:
-        store = _create_or_continue(out, found, splits, backbone, options)
+
+    def share_out() -> list[int]:
+        assert found is not None  # as on rank 0
+        store = _create_or_continue(out, *found, backbone, options)
         sizes = {index: _file_size(videos / store.clips[index]) for index in store.pending().tolist()}
         # The largest first and dealt in turn, so that no rank ends with a long one.
         pending = sorted(sizes, key=lambda index: (-sizes[index], index))
         _say(_opening(store, len(pending), comm.size))
+        return pending
+
     # Rank 0's list for all: a rank that looked later would miss what others have written by then.
-    pending = comm.all_gather_objects(pending, "sharing the clips out")[0]
+    first = on_first_rank(comm, share_out, "making the feature store")
+    pending: list[int] = comm.all_gather_objects(first, "sharing the clips out")[0]
     store = FeatureStore.open(out, require_complete=False)
     tally = _extract_share(store, videos, pending, backbone, options, comm)
     tallies = comm.all_gather_objects(tally, "gathering the reports of extraction")

@@ -11,7 +11,7 @@ from tqdm import tqdm
 __all__ = ["progress_bar"]
 
 _LOG_INTERVAL_S = 10.0
-_LOG_FORMAT = "{desc}: {n_fmt}/{total_fmt}{unit}s, {rate_fmt}, {remaining} left{postfix}"
+_LOG_FORMAT = "{desc}: {n_fmt}/{total_fmt} {unit}s, {rate_fmt}, {remaining} left{postfix}"
 
 
 def progress_bar(total: int, description: str, unit: str, rank: int = 0) -> Any:
@@ -24,7 +24,7 @@ def progress_bar(total: int, description: str, unit: str, rank: int = 0) -> Any:
     return tqdm(
         total=total,
         desc=description,
-        unit=f" {unit}",
+        unit=unit,
         disable=rank != 0,
         mininterval=0.2,
         dynamic_ncols=True,
@@ -58,7 +58,7 @@ class _LogLines:
                 self._total,
                 now - self._start,
                 prefix=self._description,
-                unit=f" {self._unit}",
+                unit=self._unit,
                 postfix=self._postfix,
                 bar_format=_LOG_FORMAT,
             )

@@ -44,10 +44,10 @@ def fraction(text: str) -> float:
 
 
 def positive(text: str) -> float:
-    """Argparse type for a finite number above 0."""
+    """Argparse type for a number above 0 that can be reckoned with in float32."""
     value = _number(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    if not 0 < value < 1e30:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number below 1e30")
     return value
 
 

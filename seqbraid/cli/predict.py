@@ -68,7 +68,8 @@ def run(options: argparse.Namespace) -> None:
         sequences = [_read_array(path, trained["model"]["feature_size"]) for path in options.clips]
     names = trained["class_names"]
     for path, sequence in zip(options.clips, sequences, strict=True):
-        logits = model(standardise(torch.from_numpy(sequence)).unsqueeze(1))[0]
+        with torch.no_grad():
+            logits = model(standardise(torch.from_numpy(sequence)).unsqueeze(1))[0]
         probabilities = logits.softmax(dim=0)
         print(f"{path} ({len(sequence)} steps)")
         for index in probabilities.argsort(descending=True)[: options.top].tolist():
@@ -93,6 +94,8 @@ def _require_files(paths: list[Path]) -> None:
 
 
 def _read_array(path: Path, feature_size: int) -> Any:
+    import zipfile
+
     import numpy as np
 
     from seqbraid.errors import DataError
@@ -100,16 +103,19 @@ def _read_array(path: Path, feature_size: int) -> Any:
     _require_files([path])
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path} is not a .npy array, which this run was trained on ({error})") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} is not a .npy array of plain numbers, which this run was trained on"
+        ) from error
     if (
         not isinstance(array, np.ndarray)
         or array.ndim != 2
         or array.shape[1] != feature_size
         or not len(array)
-        or not np.issubdtype(array.dtype, np.number)
+        or array.dtype.kind not in "iuf"
     ):
-        raise DataError(f"{path} has shape {getattr(array, 'shape', None)}; expected (T, {feature_size})")
+        given = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
+        raise DataError(f"{path} is {given}; expected real numbers of shape (T, {feature_size})")
     values = array.astype(np.float32)
     if not np.isfinite(values).all():
         raise DataError(f"{path} holds nan or inf")

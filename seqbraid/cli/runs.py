@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from seqbraid.comm import Communicator
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.errors import DataError
@@ -38,7 +36,6 @@ def load_run(
         raise DataError(
             f"{folder}: options.json and {which}.pt do not belong together ({reason}); train again"
         ) from error
-    torch.set_grad_enabled(False)
     return model.eval(), standardise
 
 

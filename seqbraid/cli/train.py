@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
 
     from seqbraid import __version__
     from seqbraid.cli.slices import take_slice
-    from seqbraid.comm import world
+    from seqbraid.comm import on_first_rank, world
     from seqbraid.data.dataset import open_dataset
     from seqbraid.data.standardisation import Standardisation
     from seqbraid.threads import set_threads
@@ -112,8 +112,9 @@ def run(options: argparse.Namespace) -> None:
     )
     training = TrainingOptions(options.epochs, options.batch_size, options.lr, options.seed)
     folder = RunFolder(options.output)
-    if first_rank:
-        folder.create(
+    on_first_rank(
+        communicator,
+        lambda: folder.create(
             {
                 "seqbraid": __version__,
                 "data": str(options.data.resolve()),
@@ -126,7 +127,10 @@ def run(options: argparse.Namespace) -> None:
                 "threads": threads,
             },
             options.overwrite,
-        )
+        ),
+        "making the run folder",
+    )
+    if first_rank:
         print(
             f"{len(dataset.train)} training and {len(dataset.test)} test sequences of up to {dataset.steps} "
             f"steps, {dataset.feature_size} features, {len(dataset.class_names)} classes\n"

@@ -153,15 +153,21 @@ def _npz_part(path: Path, arrays: dict[str, npt.NDArray[Any]], name: str) -> Par
             f"{path}: length_{name} holds {wrong}; expected 1 to {x.shape[1]}, the steps of x_{name}"
         )
     within = np.arange(x.shape[1]) < lengths[:, None]
-    bad = np.flatnonzero(~np.isfinite(x).all(axis=2)[within])
-    if len(bad):
-        raise DataError(f"{path}: x_{name} holds nan or inf within {len(bad)} steps; remove or replace them")
+    # False for nan too. Far enough below float32's largest that standardising stays finite.
+    good = (np.abs(x) <= np.float32(1e30)).all(axis=2)
+    bad = np.count_nonzero(~good & within)
+    if bad:
+        raise DataError(
+            f"{path}: x_{name} holds nan, inf or values beyond 1e30 within {bad} "
+            f"{'step' if bad == 1 else 'steps'}; remove or replace them"
+        )
 
     def load(indices: npt.NDArray[np.int64], start: int, stop: int) -> npt.NDArray[np.float32]:
-        # Sequences shorter than the other part's are filled up with zeros, past their true length.
+        # Zeros past each true length, whatever lies there; one part may have fewer steps than the other.
         block = np.zeros((len(indices), stop - start, x.shape[2]), dtype=np.float32)
         held = x[indices, start:stop]
         block[:, : held.shape[1]] = held
+        block[np.arange(start, stop) >= lengths[indices, None]] = 0.0
         return block
 
     return Part(y.astype(np.int64), lengths.astype(np.int64), load)

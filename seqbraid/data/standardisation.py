@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqbraid.comm import Communicator
 from seqbraid.data.dataset import Part
+from seqbraid.errors import DataError
 
 __all__ = ["Standardisation"]
 
@@ -30,7 +31,8 @@ class Standardisation:
         """Take mean and deviation over the valid steps of all sequences; collective.
 
         Each rank reads its own steps start ... stop - 1, and the sums are added over the ranks. A feature
-        that does not vary keeps its scale: its deviation is 1.
+        that does not vary keeps its scale: its deviation is 1. Raises `DataError`, on every rank, where a
+        feature holds nan or inf.
         """
         # Columns: sum, sum of squares, and the count of steps in every row.
         sums = torch.zeros((3, feature_size), dtype=torch.float64)
@@ -43,6 +45,12 @@ class Standardisation:
                 [values.sum(0), values.square().sum(0), values.new_full((feature_size,), len(values))]
             )
         communicator.all_reduce(sums, "mean and deviation of the training part")
+        bad = torch.nonzero(~sums.isfinite().all(dim=0)).flatten().tolist()
+        if bad:
+            raise DataError(
+                f"the training part holds nan or inf in {len(bad)} of {feature_size} features, the first is "
+                f"number {bad[0]}; make the features anew, with weights that are not damaged"
+            )
         mean = sums[0] / sums[2]
         deviation = (sums[1] / sums[2] - mean.square()).clamp_min(0.0).sqrt()
         # Below float32's rounding of the values themselves there is no variation to scale up.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 __all__ = ["drop"]
+
+Numbers = npt.NDArray[np.uint64]
 
 _CHUNK = 1 << 20
 
@@ -30,10 +33,10 @@ def drop(x: Tensor, share: float, seed: tuple[int, int], first_step: int) -> Ten
     return x * mask.to(x.dtype).div_(1.0 - share)
 
 
-def _splitmix64(start: np.uint64, counter: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _splitmix64(start: np.uint64, counter: Numbers) -> Numbers:
     """Return the numbers `counter` of the stream that begins at `start`; arithmetic modulo 2^64."""
     with np.errstate(over="ignore"):
-        z = start + (counter + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z: Numbers = start + (counter + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
