@@ -1,5 +1,6 @@
 """Recurrent networks trained in parallel along the sequence."""
 
+from seqbraid.comm import SimulatedWorld
 from seqbraid.errors import SeqbraidError
 from seqbraid.gru import GRU, sum_gradients
 from seqbraid.mgrit import (
@@ -18,6 +19,7 @@ __all__ = [
     "MGRIT",
     "SeqbraidError",
     "Serial",
+    "SimulatedWorld",
     "SolveReport",
     "SolverDivergedError",
     "SolverDivergedWarning",

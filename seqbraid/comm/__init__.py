@@ -14,11 +14,13 @@ from seqbraid.comm.launch import (
     world,
 )
 from seqbraid.comm.mpi import MPICommunicator
+from seqbraid.comm.simulated import SimulatedWorld
 from seqbraid.comm.single import SingleProcess
 
 __all__ = [
     "Communicator",
     "MPICommunicator",
+    "SimulatedWorld",
     "SingleProcess",
     "as_communicator",
     "launched_rank",

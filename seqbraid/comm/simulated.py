@@ -85,7 +85,7 @@ class SimulatedWorld:
             run.to_the_end()
         finally:
             run.stop()
-            self.clocks = [rank.clock for rank in run.ranks]
+            self.clocks = [rank.clock() for rank in run.ranks]
             self.compute_seconds = [rank.compute_seconds for rank in run.ranks]
             self.communication_seconds = [rank.communication_seconds for rank in run.ranks]
             self.messages = [rank.messages for rank in run.ranks]
@@ -186,9 +186,8 @@ class SimulatedRank:
         """Return itself: a copied module works with the same ranks."""
         return self
 
-    @property
     def clock(self) -> float:
-        """This rank's virtual seconds so far."""
+        """See `Communicator.clock`: this rank's virtual seconds so far."""
         running = 0.0 if self._left_last_call is None else self._now() - self._left_last_call
         return self.compute_seconds + self.communication_seconds + running
 
@@ -197,7 +196,7 @@ class SimulatedRank:
         with self._call(what, destination):
             self.messages += 1
             self.bytes_sent += tensor.nbytes
-            message = _Message(self.clock + self._seconds(tensor.nbytes), _copy(tensor), what)
+            message = _Message(self.clock() + self._seconds(tensor.nbytes), _copy(tensor), what)
             self._run.mail[self.rank, destination].append(message)
 
     def receive(self, tensor: Tensor, source: int, what: str) -> Tensor:
@@ -294,7 +293,7 @@ class SimulatedRank:
             self._left_last_call = None
 
     def _advance_to(self, clock: float) -> None:
-        self.communication_seconds += max(0.0, clock - self.clock)
+        self.communication_seconds += max(0.0, clock - self.clock())
 
     def _seconds(self, size_in_bytes: int) -> float:
         return self._run.world.latency + size_in_bytes / self._run.world.bandwidth
@@ -332,7 +331,7 @@ class SimulatedRank:
                 f"({meeting.what}); every rank must make the same calls"
             )
         payloads[self.rank] = payload
-        meeting.clock = max(meeting.clock, self.clock)
+        meeting.clock = max(meeting.clock, self.clock())
         meeting.size_in_bytes = (
             meeting.size_in_bytes + len(payload) if size_in_bytes is None else size_in_bytes
         )
