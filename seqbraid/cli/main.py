@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
-from seqbraid.cli import evaluate, info, predict, preprocess, train
+from seqbraid.cli import evaluate, info, predict, preprocess, train, verify
 from seqbraid.cli.endings import end_job, explain, warnings_in_one_line
 from seqbraid.comm import launched_rank
 
@@ -20,6 +20,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "verify": verify,
     "info": info,
 }
 

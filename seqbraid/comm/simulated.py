@@ -9,7 +9,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from functools import partial, reduce
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,52 +23,44 @@ __all__ = ["SimulatedRank", "SimulatedWorld"]
 Result = TypeVar("Result")
 
 
+@dataclass(eq=False)
 class SimulatedWorld:
     """P logical ranks in this process: exact tests of any P, and simulated strong scaling on one core.
 
     Args:
         ranks: P.
         latency: virtual seconds that every message takes (default 2e-6).
-        bandwidth: bytes a virtual second of a message (default 10e9).
+        bandwidth: bytes of a message in a virtual second (default 10e9).
         timer: what measures a rank's compute, in seconds. `time.thread_time` leaves out what other programs
             take of the core; it is right where torch has one thread.
 
     Attributes:
-        clocks: virtual seconds of each rank at the end of the latest run: the sum of the next two.
-        compute_seconds: measured time that each rank ran outside of communication calls.
-        communication_seconds: virtual time that each rank spent in them, waiting included.
-        messages, bytes_sent: what each rank handed to `send`; collectives are not counted.
+        compute_seconds: measured time of each rank outside of communication calls, in the latest run.
+        communication_seconds: virtual time of each rank inside them, waiting included.
+        clocks: the sum of the two, each rank's virtual seconds at its end.
 
     A message arrives at the sender's clock + latency + bytes / bandwidth; `send` itself costs its caller
     nothing. A collective ends on every rank at the latest clock of all + ceil(log2 P) (latency + bytes /
-    bandwidth), where a barrier has no bytes and `all_gather_objects` those of all pickled values together.
-    Messages share no link, so a crowded network is not modelled; nor are caches, which ranks have in common.
+    bandwidth), where a barrier has no bytes and `all_gather_objects` P times those of the longest pickle.
+    A crowded network is not modelled, and the ranks share one core's caches.
 
     """
 
-    def __init__(
-        self,
-        ranks: int,
-        latency: float = 2e-6,
-        bandwidth: float = 10e9,
-        *,
-        timer: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        if isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1:
-            raise ValueError(f"ranks is {ranks!r}; expected a whole number of at least 1")
-        if not latency >= 0:
-            raise ValueError(f"latency is {latency!r}; expected seconds, at least 0")
-        if not bandwidth > 0:
-            raise ValueError(f"bandwidth is {bandwidth!r}; expected bytes a second, more than 0")
-        self.ranks = ranks
-        self.latency = latency
-        self.bandwidth = bandwidth
-        self.timer = timer
-        self.clocks: list[float] = []
-        self.compute_seconds: list[float] = []
-        self.communication_seconds: list[float] = []
-        self.messages: list[int] = []
-        self.bytes_sent: list[int] = []
+    ranks: int
+    latency: float = 2e-6
+    bandwidth: float = 10e9
+    timer: Callable[[], float] = field(default=time.perf_counter, kw_only=True)
+    compute_seconds: list[float] = field(default_factory=list, init=False)
+    communication_seconds: list[float] = field(default_factory=list, init=False)
+    clocks: list[float] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.ranks, bool) or not isinstance(self.ranks, int) or self.ranks < 1:
+            raise ValueError(f"ranks is {self.ranks!r}; expected a whole number of at least 1")
+        if not self.latency >= 0:
+            raise ValueError(f"latency is {self.latency!r}; expected seconds, at least 0")
+        if not self.bandwidth > 0:
+            raise ValueError(f"bandwidth is {self.bandwidth!r}; expected bytes a second, more than 0")
 
     def run(self, function: Callable[[Communicator], Result]) -> list[Result]:
         """Call `function(comm)` on every logical rank and return the results in rank order.
@@ -85,23 +78,14 @@ class SimulatedWorld:
             run.to_the_end()
         finally:
             run.stop()
-            self.clocks = [rank.clock() for rank in run.ranks]
             self.compute_seconds = [rank.compute_seconds for rank in run.ranks]
             self.communication_seconds = [rank.communication_seconds for rank in run.ranks]
-            self.messages = [rank.messages for rank in run.ranks]
-            self.bytes_sent = [rank.bytes_sent for rank in run.ranks]
+            self.clocks = [rank.clock() for rank in run.ranks]
         return [rank.result for rank in run.ranks]
 
 
 class _Stopped(BaseException):
     """Ends a rank after a failure elsewhere; no Exception, since a function's handlers are not for it."""
-
-
-@dataclass
-class _Message:
-    arrival: float
-    tensor: Tensor
-    what: str
 
 
 @dataclass
@@ -112,19 +96,20 @@ class _Meeting:
     what: str
     payloads: dict[int, Any] = field(default_factory=dict)
     clock: float = 0.0
-    size_in_bytes: int = 0
+    nbytes: int = 0
     result: Any = None
 
 
-class _Run(Generic[Result]):
-    """The state that the ranks of one run share, and the scheduler that hands the baton to one of them."""
+class _Run:
+    """What the ranks of one run share, and the scheduler, which hands the baton to one of them at a time."""
 
-    def __init__(self, world: SimulatedWorld, function: Callable[[Communicator], Result]) -> None:
+    def __init__(self, world: SimulatedWorld, function: Callable[[Communicator], Any]) -> None:
         self.world = world
         self.function = function
         self.grad_enabled = torch.is_grad_enabled()
         self.threads = torch.get_num_threads()
-        self.mail: defaultdict[tuple[int, int], deque[_Message]] = defaultdict(deque)
+        # By source and destination: messages' time of arrival, tensor and what they were sent for.
+        self.mail: defaultdict[tuple[int, int], deque[tuple[float, Tensor, str]]] = defaultdict(deque)
         self.meeting: _Meeting | None = None
         self.baton_is_back = threading.Event()
         self.stopped = False
@@ -141,19 +126,19 @@ class _Run(Generic[Result]):
             self.baton_is_back.wait()
             self.baton_is_back.clear()
             if able.error is not None:
-                origin = CommunicationError(f"raised on rank {able.rank} of {able.size}")
-                # `from` replaces the error's own cause, which is kept one further down.
-                shown = able.error.__cause__ or able.error.__context__
-                origin.__cause__ = None if shown is None and able.error.__suppress_context__ else shown
-                raise able.error from origin
+                error = able.error
+                # What caused the error itself follows as the cause of the one that names the rank.
+                origin = CommunicationError(f"the next error was raised on rank {able.rank} of {able.size}")
+                origin.__cause__ = error.__cause__ if error.__suppress_context__ else error.__context__
+                raise error from origin
         for (source, destination), messages in self.mail.items():
-            if messages:
+            for _, _, what in messages:
                 raise CommunicationError(
-                    f"rank {destination} never received what rank {source} sent in {messages[0].what}"
+                    f"rank {destination} never received what rank {source} sent in {what}"
                 )
 
     def stop(self) -> None:
-        """End the ranks that are still waiting, one after the other, and all threads."""
+        """End the ranks that are still waiting, one after the other, and every thread."""
         self.stopped = True
         for rank in self.ranks:
             if rank.thread.is_alive():
@@ -162,15 +147,13 @@ class _Run(Generic[Result]):
 
 
 class SimulatedRank:
-    """The communicator of one logical rank; see `SimulatedWorld`. Of use while its run lasts."""
+    """The communicator of one logical rank, while its run lasts; see `SimulatedWorld`."""
 
-    def __init__(self, run: _Run[Any], rank: int) -> None:
+    def __init__(self, run: _Run, rank: int) -> None:
         self.rank = rank
         self.size = run.world.ranks
         self.compute_seconds = 0.0
         self.communication_seconds = 0.0
-        self.messages = 0
-        self.bytes_sent = 0
         self.result: Any = None
         self.error: BaseException | None = None
         self.ended = False
@@ -194,39 +177,30 @@ class SimulatedRank:
     def send(self, tensor: Tensor, destination: int, what: str) -> None:
         """See `Communicator.send`."""
         with self._call(what, destination):
-            self.messages += 1
-            self.bytes_sent += tensor.nbytes
-            message = _Message(self.clock() + self._seconds(tensor.nbytes), _copy(tensor), what)
-            self._run.mail[self.rank, destination].append(message)
+            arrival = self.clock() + self._seconds(tensor.nbytes)
+            self._run.mail[self.rank, destination].append((arrival, _copy(tensor), what))
 
     def receive(self, tensor: Tensor, source: int, what: str) -> Tensor:
         """See `Communicator.receive`."""
         with self._call(what, source):
             messages = self._run.mail[source, self.rank]
             self._wait_until(lambda: bool(messages), lambda: f"in {what} for a message from rank {source}")
-            message = messages.popleft()
-            if _form(message.tensor) != _form(tensor):
+            arrival, message, sent_in = messages.popleft()
+            if _form(message) != _form(tensor):
                 raise CommunicationError(
                     f"rank {self.rank} expects {_form(tensor)} from rank {source} in {what}, but it sent "
-                    f"{_form(message.tensor)} in {message.what}"
+                    f"{_form(message)} in {sent_in}"
                 )
-            self._advance_to(message.arrival)
-            tensor.detach().copy_(message.tensor)
+            self._advance_to(arrival)
+            tensor.detach().copy_(message)
         return tensor
 
     def all_reduce(self, tensor: Tensor, what: str) -> Tensor:
         """See `Communicator.all_reduce`; the ranks' tensors are added in rank order."""
-
-        def in_rank_order(tensors: list[Tensor]) -> Tensor:
-            total = tensors[0]
-            for each in tensors[1:]:
-                total += each
-            return total
-
         with self._call(what):
             call = f"all_reduce of {_form(tensor)}"
-            total = self._meet(call, what, _copy(tensor), tensor.nbytes, in_rank_order)
-            tensor.detach().copy_(total)
+            sum_in_order = partial(reduce, torch.add)
+            tensor.detach().copy_(self._meet(call, what, _copy(tensor), tensor.nbytes, sum_in_order))
         return tensor
 
     def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
@@ -234,39 +208,37 @@ class SimulatedRank:
         with self._call(what, root):
             call = f"broadcast from rank {root} of {_form(tensor)}"
             payload = _copy(tensor) if self.rank == root else None
-            sent = self._meet(call, what, payload, tensor.nbytes, lambda payloads: payloads[root])
-            tensor.detach().copy_(sent)
+            tensor.detach().copy_(self._meet(call, what, payload, tensor.nbytes)[root])
         return tensor
 
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """See `Communicator.all_gather_objects`; values are pickled, as between processes."""
         with self._call(what):
             pickled = pickle.dumps(value)
-            everyones = self._meet("all_gather_objects", what, pickled, None, list)
+            everyones = self._meet("all_gather_objects", what, pickled, self.size * len(pickled))
             return [pickle.loads(each) for each in everyones]
 
     def barrier(self, what: str) -> None:
         """See `Communicator.barrier`."""
         with self._call(what):
-            self._meet("barrier", what, None, 0, list)
+            self._meet("barrier", what, None, 0)
 
     def _main(self) -> None:
-        run = self._run
         try:
             self._await_turn()
-            torch.set_num_threads(run.threads)
-            with torch.set_grad_enabled(run.grad_enabled):
+            torch.set_num_threads(self._run.threads)
+            with torch.set_grad_enabled(self._run.grad_enabled):
                 self._left_last_call = self._now()
-                self.result = run.function(self)
+                self.result = self._run.function(self)
         except _Stopped:
             pass
         except BaseException as error:
             self.error = error
         finally:
             self._charge_compute()
-            self.ended = True
             self.whereabouts = lambda: f"rank {self.rank} has ended"
-            run.baton_is_back.set()
+            self.ended = True
+            self._run.baton_is_back.set()
 
     @contextmanager
     def _call(self, what: str, peer: int = 0) -> Iterator[None]:
@@ -274,8 +246,7 @@ class SimulatedRank:
         if threading.current_thread() is not self.thread:
             # A backward pass on a GPU would come here too: autograd runs it in a thread of its own.
             raise CommunicationError(
-                f"{what}: the communicator of simulated rank {self.rank} was used outside of its run or in "
-                "another thread than its rank's"
+                f"{what}: simulated rank {self.rank} was used after its run or in another thread than its own"
             )
         self._charge_compute()
         try:
@@ -295,8 +266,8 @@ class SimulatedRank:
     def _advance_to(self, clock: float) -> None:
         self.communication_seconds += max(0.0, clock - self.clock())
 
-    def _seconds(self, size_in_bytes: int) -> float:
-        return self._run.world.latency + size_in_bytes / self._run.world.bandwidth
+    def _seconds(self, nbytes: int) -> float:
+        return self._run.world.latency + nbytes / self._run.world.bandwidth
 
     def _await_turn(self) -> None:
         self.turn.wait()
@@ -306,24 +277,17 @@ class SimulatedRank:
 
     def _wait_until(self, can_go_on: Callable[[], bool], where: Callable[[], str]) -> None:
         """Give up the baton until `can_go_on()`."""
-        if can_go_on():
-            return
-        self.can_go_on = can_go_on
-        self.whereabouts = lambda: f"rank {self.rank} waits {where()}"
-        self._run.baton_is_back.set()
-        self._await_turn()
+        if not can_go_on():
+            self.can_go_on = can_go_on
+            self.whereabouts = lambda: f"rank {self.rank} waits {where()}"
+            self._run.baton_is_back.set()
+            self._await_turn()
 
     def _meet(
-        self,
-        call: str,
-        what: str,
-        payload: Any,
-        size_in_bytes: int | None,
-        combine: Callable[[list[Any]], Any],
+        self, call: str, what: str, payload: Any, nbytes: int, combine: Callable[[list[Any]], Any] = list
     ) -> Any:
-        """Wait for all ranks in a collective and return what `combine` makes of their payloads, once."""
-        run = self._run
-        meeting = run.meeting = run.meeting or _Meeting(call, what)
+        """Wait for all ranks in a collective; return what `combine` made, once, of their payloads."""
+        meeting = self._run.meeting = self._run.meeting or _Meeting(call, what)
         payloads = meeting.payloads
         if meeting.call != call:
             raise CommunicationError(
@@ -332,20 +296,18 @@ class SimulatedRank:
             )
         payloads[self.rank] = payload
         meeting.clock = max(meeting.clock, self.clock())
-        meeting.size_in_bytes = (
-            meeting.size_in_bytes + len(payload) if size_in_bytes is None else size_in_bytes
-        )
+        meeting.nbytes = max(meeting.nbytes, nbytes)
         if len(payloads) == self.size:
             meeting.result = combine([payloads[rank] for rank in range(self.size)])
-            run.meeting = None
+            self._run.meeting = None
 
         def where() -> str:
-            absent = [str(rank) for rank in range(self.size) if rank not in payloads]
-            return f"in {what} ({call}) for rank{'s' * (len(absent) > 1)} {', '.join(absent)}"
+            absent = ", ".join(f"rank {rank}" for rank in range(self.size) if rank not in payloads)
+            return f"in {what} ({call}) for {absent}"
 
         self._wait_until(lambda: len(payloads) == self.size, where)
         rounds = (self.size - 1).bit_length()
-        self._advance_to(meeting.clock + rounds * self._seconds(meeting.size_in_bytes))
+        self._advance_to(meeting.clock + rounds * self._seconds(meeting.nbytes))
         return meeting.result
 
 

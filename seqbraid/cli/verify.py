@@ -1,0 +1,220 @@
+"""Show how far MGRIT is from the serial solution, to choose a setting by.
+
+For a layer of the given size with random weights and white-noise input, prints the relative errors of states
+and of every gradient after 0, 1, 2, ... iterations, for several coarse propagators. A GRU at its default
+start forgets within a few steps, so that any setting converges at once: --gate-bias lengthens its memory, as
+training does. Under mpiexec the ranks are real; without, --ranks says how many are simulated.
+
+A propagator is KIND/INPUT/STEP: frozen, implicit or classic; the mean of an interval's inputs or its last
+point; a step scaled to the whole interval or of one unit. INPUT and STEP may be left out (mean, scaled).
+
+example:
+  seqbraid verify --steps 1024 --coarsening 16 --plot convergence.png
+  seqbraid verify --coarse frozen/mean implicit/point classic/mean/unit --cell implicit --ranks 8
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqbraid.cli.arguments import add_threads_argument, positive, whole
+
+if TYPE_CHECKING:
+    from seqbraid.verify import Errors
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "show errors of states and gradients against the serial solution"
+
+_DEFAULT_COARSE = ["implicit/point", "implicit/mean", "frozen/point", "frozen/mean"]
+_CHOICES = (("frozen", "implicit", "classic"), ("mean", "point"), ("scaled", "unit"))
+
+
+def _propagator(text: str) -> tuple[str, str, str]:
+    words = text.split("/")
+    words += [choices[0] for choices in _CHOICES[len(words) :]]
+    if len(words) != 3 or any(word not in choices for word, choices in zip(words, _CHOICES, strict=True)):
+        expected = "/".join("|".join(choices) for choices in _CHOICES)
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+    return words[0], words[1], words[2]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `seqbraid verify`."""
+    layer = parser.add_argument_group("layer")
+    size = whole(1, 10**9)
+    layer.add_argument("--steps", type=size, default=1024, metavar="T", help="(default: 1024)")
+    layer.add_argument("--batch-size", type=size, default=8, metavar="B", help="(default: 8)")
+    layer.add_argument("--input-size", type=size, default=9, metavar="I", help="(default: 9)")
+    layer.add_argument("--hidden-size", type=size, default=64, metavar="H", help="(default: 64)")
+    layer.add_argument(
+        "--cell", choices=("classic", "implicit"), default="classic", help="(default: classic)"
+    )
+    layer.add_argument("--gamma", type=positive, default=1.0, metavar="STEP", help="(default: 1)")
+    layer.add_argument(
+        "--gate-bias",
+        type=float,
+        default=4.0,
+        metavar="X",
+        help="added to the update gate's bias; 0 is torch's own start (default: 4)",
+    )
+    layer.add_argument(
+        "--loss",
+        choices=("last", "every"),
+        default="last",
+        help="of the last state, or of every step's (default: last)",
+    )
+    layer.add_argument(
+        "--dtype", choices=("float64", "float32"), default="float64", help="(default: float64)"
+    )
+    layer.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="(default: 0)")
+    solver = parser.add_argument_group("solver")
+    solver.add_argument(
+        "--coarsening", type=size, default=16, metavar="C", help="steps an interval (default: 16)"
+    )
+    solver.add_argument(
+        "--levels", type=whole(2, 60), default=2, metavar="L", help="grid levels (default: 2)"
+    )
+    solver.add_argument("--relaxation", choices=("FCF", "F"), default="FCF", help="(default: FCF)")
+    solver.add_argument(
+        "--coarse",
+        type=_propagator,
+        nargs="+",
+        default=[_propagator(text) for text in _DEFAULT_COARSE],
+        metavar="PROPAGATOR",
+        help=f"coarse propagators to compare (default: {' '.join(_DEFAULT_COARSE)})",
+    )
+    solver.add_argument(
+        "--iterations", type=whole(0, 1000), default=3, metavar="K", help="largest number (default: 3)"
+    )
+    parser.add_argument(
+        "--ranks", type=whole(1, 4096), metavar="P", help="logical ranks to simulate (default: 1)"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the errors; needs matplotlib")
+    add_threads_argument(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table, and draw it where asked."""
+    import torch
+
+    from seqbraid.comm import SimulatedWorld, launched_ranks, world
+    from seqbraid.errors import OptionsError
+    from seqbraid.mgrit import MGRIT
+    from seqbraid.threads import set_threads
+    from seqbraid.verify import Case, verify
+
+    if options.ranks is not None and launched_ranks() > 1:
+        raise OptionsError(
+            f"--ranks {options.ranks} simulates ranks, but {launched_ranks()} real ones are running"
+        )
+    if options.plot is not None:
+        _require_matplotlib()
+    set_threads(options.threads)
+    communicator = world()
+
+    def on_ranks(function: Any) -> Any:
+        if communicator.size > 1:
+            return function(communicator)
+        return SimulatedWorld(options.ranks or 1).run(function)[0]
+
+    case = Case(
+        options.steps,
+        options.batch_size,
+        options.input_size,
+        options.hidden_size,
+        options.cell,
+        options.gamma,
+        options.gate_bias,
+        options.loss,
+        getattr(torch, options.dtype),
+        options.seed,
+    )
+    solvers = [
+        MGRIT(
+            coarsening=options.coarsening,
+            levels=options.levels,
+            relaxation=options.relaxation,
+            coarse=kind,
+            coarse_input=coarse_input,
+            coarse_step=step,
+        )
+        for kind, coarse_input, step in options.coarse
+    ]
+    table = verify(case, solvers, range(options.iterations + 1), on_ranks)
+    if communicator.rank != 0:
+        return
+    names = ["/".join(words) for words in options.coarse]
+    ranks = f"{communicator.size}" if communicator.size > 1 else f"{options.ranks or 1} simulated"
+    title = (
+        f"T={case.T} B={case.B} I={case.I} H={case.H}, {case.cell} cell, gamma {case.gamma:g}, "
+        f"update-gate bias {case.gate_bias:+g}, loss on {case.loss}, {options.dtype}; "
+        f"intervals of {options.coarsening}, {options.levels} levels, {options.relaxation}; ranks: {ranks}"
+    )
+    print(title)
+    print(
+        "relative error against the serial solution: states, h_n, then gradients; residuals of both solves\n"
+    )
+    for line in _lines(names, table):
+        print(line)
+    if options.plot is not None:
+        _draw(names, table, title, options.plot)
+        print(f"\n{options.plot} written")
+
+
+def _lines(names: list[str], table: list[list[Errors]]) -> list[str]:
+    quantities = list(table[0][0].of)
+    width = max(10, *map(len, names))
+    header = ["propagator".ljust(width), "it", *quantities, "forward", "backward"]
+    widths = [width, 3] + [max(8, len(word)) for word in header[2:]]
+    lines = ["  ".join(word.rjust(w) for word, w in zip(header, widths, strict=True))]
+    for name, row in zip(names, table, strict=True):
+        for errors in row:
+            numbers = [errors.of[quantity] for quantity in quantities]
+            numbers += [errors.forward_residual, errors.backward_residual]
+            words = [name.ljust(width), str(errors.iterations), *(f"{number:.1e}" for number in numbers)]
+            line = "  ".join(word.rjust(w) for word, w in zip(words, widths, strict=True))
+            lines.append(line + ("  diverged" if errors.diverged else ""))
+    return lines
+
+
+def _require_matplotlib() -> None:
+    from importlib.util import find_spec
+
+    from seqbraid.errors import OptionsError
+
+    if find_spec("matplotlib") is None:
+        raise OptionsError("--plot needs matplotlib; pip install 'seqbraid[plot]' brings it")
+
+
+def _draw(names: list[str], table: list[list[Errors]], title: str, path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, constrained_layout=True)
+    markers = "vs^oDPX*"
+    for number, (name, row) in enumerate(zip(names, table, strict=True)):
+        counts = [errors.iterations for errors in row]
+        weights = [
+            max(
+                error for quantity, error in errors.of.items() if quantity not in ("states", "h_n", "x", "h0")
+            )
+            for errors in row
+        ]
+        marker = markers[number % len(markers)]
+        axes[0].semilogy(counts, [errors.of["states"] for errors in row], marker=marker, label=name)
+        axes[1].semilogy(counts, weights, marker=marker, label=name)
+    for axis, label in zip(axes, ("states", "weight gradients, the worst"), strict=True):
+        axis.set(title=label, xlabel="iterations, forward and backward")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("relative error against serial")
+    axes[0].legend(fontsize=8)
+    figure.suptitle(title.split(";")[0], fontsize=8)
+    temporary = path.with_name(f"{path.stem}.tmp{path.suffix or '.png'}")
+    figure.savefig(temporary, dpi=130)
+    plt.close(figure)
+    temporary.replace(path)
