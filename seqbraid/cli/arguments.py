@@ -88,6 +88,9 @@ def add_solver_arguments(parser: argparse.ArgumentParser, of_a_run: bool = False
         "--coarsening", type=whole(1, 10**9), metavar="C", help=f"steps an interval {default(4)}"
     )
     group.add_argument(
+        "--levels", type=whole(2, 60), metavar="L", help=f"grid levels, each C times coarser {default(2)}"
+    )
+    group.add_argument(
         "--forward-iterations", type=count, metavar="K", help=f"iterations of the forward solve {default(1)}"
     )
     group.add_argument(

@@ -452,3 +452,44 @@ def test_arguments_that_cannot_be_are_named(arguments, error, message):
 def test_inputs_that_do_not_fit_are_named(x, h0, lengths, error, message):
     with pytest.raises(error, match=message):
         sb.GRU(5, 6)(x, h0, lengths)
+
+
+def test_the_report_counts_work_layer_by_layer():
+    module = make(sb.MGRIT(coarsening=4), 2, bidirectional=True)
+    x, h0 = data(21, layers=4)
+    output, h_n = module(x, h0)
+    assert module.last_solve.backward == []
+    (output.sum() + h_n.sum()).backward()
+    forward, backward = module.last_solve.forward, module.last_solve.backward
+    assert [(each.layer, each.reverse) for each in forward] == [(0, False), (0, True), (1, False), (1, True)]
+    assert sorted((each.layer, each.reverse) for each in backward) == [
+        (0, False),
+        (0, True),
+        (1, False),
+        (1, True),
+    ]
+    for report in forward:
+        assert (report.fine_sweeps, report.coarse_sequences, report.coarse_batches) == (3, 2, 1)
+        assert len(report.convergence_factors) == report.iterations == 1
+        assert report.convergence_factors[0] == report.residuals[1] / report.residuals[0]
+        assert 0 <= report.communication_seconds <= report.seconds
+    # A loss on every output costs one sweep more, which carries it to the starts of the intervals.
+    assert {report.fine_sweeps for report in backward} == {4}
+
+
+def test_an_adjoint_of_a_last_state_loss_costs_no_more_than_the_forward_solve():
+    module = make(sb.MGRIT(coarsening=4))
+    x, h0 = data(21)
+    module(x, h0)[1].sum().backward()
+    report = module.last_solve.backward[0]
+    assert (report.fine_sweeps, report.coarse_sequences, report.coarse_batches) == (3, 2, 1)
+
+
+def test_gradient_clipping_sees_ordinary_gradients():
+    module = make(sb.MGRIT(coarsening=4))
+    x, _ = data(21)
+    (100 * module(x)[0].sum()).backward()
+    norm = nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    assert norm > 1
+    total = torch.stack([parameter.grad.norm() for parameter in module.parameters()]).norm()
+    assert abs(float(total) - 1.0) < 1e-4
