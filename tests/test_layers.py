@@ -1,0 +1,60 @@
+"""Imports run downward only, and what is heavy or foreign stays where it belongs."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Each part may import from itself and from those named.
+ALLOWED = {
+    "seqbraid.errors": set(),
+    "seqbraid.progress": set(),
+    "seqbraid.cells": set(),
+    "seqbraid.comm": {"seqbraid.errors"},
+    "seqbraid.mgrit": {"seqbraid.comm"},
+    "seqbraid.gru": {"seqbraid.cells", "seqbraid.comm", "seqbraid.mgrit"},
+    "seqbraid.threads": {"seqbraid.comm", "seqbraid.errors"},
+    "seqbraid.data": {"seqbraid.comm", "seqbraid.errors"},
+    "seqbraid.verify": {"seqbraid.cells", "seqbraid.comm", "seqbraid.gru", "seqbraid.mgrit"},
+    "seqbraid.train": {
+        "seqbraid.cells",
+        "seqbraid.comm",
+        "seqbraid.data",
+        "seqbraid.errors",
+        "seqbraid.gru",
+        "seqbraid.mgrit",
+        "seqbraid.progress",
+    },
+    "preprocess": {"seqbraid.comm", "seqbraid.data", "seqbraid.errors", "seqbraid.progress"},
+}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def part_of(module):
+    words = module.split(".")
+    return words[0] if words[0] == "preprocess" else ".".join(words[:2])
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_imports_run_downward(part):
+    place = ROOT / part.replace(".", "/")
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    assert files
+    for path in files:
+        for module in imports(path):
+            if module.split(".")[0] in ("seqbraid", "preprocess"):
+                assert part_of(module) in ALLOWED[part] | {part}, f"{path.relative_to(ROOT)} imports {module}"
+
+
+def test_every_part_is_listed():
+    parts = {f"seqbraid.{path.stem}" for path in (ROOT / "seqbraid").iterdir() if path.suffix in ("", ".py")}
+    assert parts - {"seqbraid.__init__", "seqbraid.__pycache__", "seqbraid.cli"} == set(ALLOWED) - {"preprocess"}
