@@ -120,6 +120,9 @@ class GRU(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
+    def flatten_parameters(self) -> None:
+        """Do nothing: code written for `torch.nn.GRU` calls this, and our parameters need no common buffer."""
+
     def forward(
         self,
         x: Tensor | PackedSequence,
