@@ -121,7 +121,7 @@ class GRU(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def flatten_parameters(self) -> None:
-        """Do nothing: code written for `torch.nn.GRU` calls this, and our parameters need no common buffer."""
+        """Do nothing: code written for `torch.nn.GRU` calls it; our parameters need no common buffer."""
 
     def forward(
         self,
