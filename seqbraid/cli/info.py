@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the table."""
     from seqbraid.comm import world
+    from seqbraid.errors import DataError
     from seqbraid.threads import set_threads
 
     communicator = world()
@@ -41,6 +42,10 @@ def run(options: argparse.Namespace) -> None:
     if options.path is None:
         places = communicator.all_gather_objects((socket.gethostname(), threads), "info")
         rows = _installation(places)
+    elif not options.path.exists():
+        raise DataError(
+            f"{options.path} does not exist; expected a feature store, an .npz file or a run folder"
+        )
     elif (options.path / "options.json").is_file():
         rows = _run_folder(options.path)
     else:

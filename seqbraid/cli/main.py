@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
+from seqbraid import __version__
 from seqbraid.cli import evaluate, info, predict, preprocess, train, verify
 from seqbraid.cli.endings import end_job, explain, warnings_in_one_line
 from seqbraid.comm import launched_rank
@@ -30,7 +31,7 @@ examples:
   seqbraid preprocess videos/ features/ --backbone resnet18
   mpiexec -n 4 seqbraid train features/ --cell implicit --solver mgrit --coarsening 4 --output run/
   seqbraid evaluate run/ features/
-  seqbraid predict run/ videos/hop/hop_000.avi
+  seqbraid predict run/ videos/run_left/run_left_000.avi
 
 Run `seqbraid COMMAND --help` for the options of one command.
 
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"seqbraid {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in _COMMANDS.items():
         subparser = commands.add_parser(

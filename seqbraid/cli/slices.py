@@ -28,5 +28,11 @@ def take_slice(steps: int, solver: Serial | MGRIT, communicator: Communicator) -
             f"{ranks} ranks have no work; a smaller --coarsening gives them some",
             flush=True,
         )
+    elif intervals == 1 and isinstance(solver, MGRIT) and communicator.rank == 0:
+        print(
+            f"note: {steps} steps make one interval of {multiple}, so nothing runs in parallel; a smaller "
+            "--coarsening changes that",
+            flush=True,
+        )
     held = local_slice(steps, communicator, solver)
     return TimeSlice(held.start, held.stop, steps)

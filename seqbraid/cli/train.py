@@ -160,7 +160,7 @@ def run(options: argparse.Namespace) -> None:
         if best:
             folder.save_weights("best", weights)
         folder.write_metrics(history)
-        print(_line(metrics, options.epochs), flush=True)
+        print(_line(metrics, options.epochs, options.solver == "mgrit"), flush=True)
 
     train(model, dataset.train, dataset.test, held, standardise, training, communicator, after_epoch)
     if first_rank:
@@ -172,13 +172,16 @@ def run(options: argparse.Namespace) -> None:
         )
 
 
-def _line(metrics: dict[str, Any], epochs: int) -> str:
+def _line(metrics: dict[str, Any], epochs: int, parallel: bool) -> str:
     seconds = metrics["train_seconds"] + metrics["test_seconds"]
-    return (
+    line = (
         f"epoch {metrics['epoch']}/{epochs}  loss {metrics['train_loss']:.4f}  "
-        f"train {metrics['train_accuracy']:.4f}  test {metrics['test_accuracy']:.4f}  {seconds:.1f} s  "
-        f"residual forward {metrics['forward_residual']:.1e} backward {metrics['backward_residual']:.1e}"
+        f"train {metrics['train_accuracy']:.4f}  test {metrics['test_accuracy']:.4f}  {seconds:.1f} s"
     )
+    if not parallel:
+        return line
+    forward, backward = metrics["forward_residual"], metrics["backward_residual"]
+    return f"{line}  residual forward {forward:.1e} backward {backward:.1e}"
 
 
 def _ranks(ranks: int, threads: int) -> str:

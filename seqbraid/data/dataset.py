@@ -57,7 +57,7 @@ def open_dataset(path: str | Path) -> Dataset:
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path} does not exist; expected a feature store or an .npz file")
+        raise DataError(f"{path} does not exist; expected a feature store or an .npz file of arrays")
     return _from_store(FeatureStore.open(path), path) if path.is_dir() else _from_npz(path)
 
 

@@ -99,6 +99,20 @@ class LayerFunction(Function):
         b_hh: Tensor | None,
         plan: LayerPlan,
     ) -> tuple[Tensor, Tensor]:
+        with torch.autocast(x.device.type, enabled=False):
+            return LayerFunction._forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh, plan)
+
+    @staticmethod
+    def _forward(
+        ctx: Any,
+        x: Tensor,
+        h0: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None,
+        b_hh: Tensor | None,
+        plan: LayerPlan,
+    ) -> tuple[Tensor, Tensor]:
         recurrence = Recurrence.of(w_hh, b_hh, plan.cell, plan.gamma)
         solved = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan)
         if _diverged(solved.entry, x.dtype, "forward", plan):
@@ -124,6 +138,11 @@ class LayerFunction(Function):
     def backward(  # noqa: D102
         ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None
     ) -> tuple[Tensor | None, ...]:
+        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
+            return LayerFunction._backward(ctx, grad_output, grad_h_n)
+
+    @staticmethod
+    def _backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> tuple[Tensor | None, ...]:
         plan: LayerPlan = ctx.plan
         cut_x, a, states, points, w_ih, w_hh, b_hh = ctx.saved_tensors
         recurrence = Recurrence.of(w_hh, b_hh, plan.cell, plan.gamma)

@@ -40,10 +40,13 @@ class GRU(nn.Module):
         gamma: step of the ODE that the cell discretises (default 1.0).
         solver: `Serial()` (default), exact, or `MGRIT(...)`, in parallel over intervals and ranks.
         comm: None (one process), an mpi4py communicator, or a `seqbraid.comm.Communicator`. Each rank then
-            holds the slice of the sequence that `seqbraid.local_slice` gives it.
+            holds the slice of the sequence that `seqbraid.local_slice` gives it, and the same weights.
 
     Attributes:
         last_solve: `SolveReport` of the latest forward, and of its backward once that has run.
+
+    `module(x, h0=None, lengths=None)` returns output and h_n, see `forward`; with `lengths`, sequences of
+    unequal length need no packing. Under autocast the solve keeps the weights' precision.
 
     Parameters have the names and shapes of `torch.nn.GRU`, so `load_state_dict` works both ways, and the
     same seed draws the same weights. Raises ValueError or TypeError for arguments outside these.
@@ -145,7 +148,8 @@ class GRU(nn.Module):
             at its start), equal on every rank.
 
         Raises:
-            ValueError: for shapes or lengths that do not fit, slices not cut by `local_slice`, nan or inf.
+            ValueError: for shapes or lengths that do not fit, slices not cut by `local_slice`, nan or inf,
+                weights or h0 that are not the same on every rank.
             TypeError: for a dtype or device other than the weights'.
             SolverDivergedError: where MGRIT diverges and `on_divergence` is "raise".
 
@@ -154,10 +158,16 @@ class GRU(nn.Module):
             return self._forward_packed(x, h0, lengths)
         batched = x.dim() == 3
         if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
+            leading = "B, T" if self.batch_first else "T, B"
             raise ValueError(
-                f"x has shape {tuple(x.shape)}; expected (T, B, {self.input_size}) or (T, {self.input_size})"
+                f"x has shape {tuple(x.shape)}; expected ({leading}, {self.input_size}), or without a batch "
+                f"(T, {self.input_size})"
             )
         weight = self.get_parameter("weight_hh_l0")
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(
+                weight.dtype
+            )  # what an autocast layer before this one made; the solve keeps its precision
         if x.dtype != weight.dtype or x.device != weight.device:
             raise TypeError(
                 f"x is {x.dtype} on {x.device}, but the weights are {weight.dtype} on {weight.device}"
@@ -172,7 +182,13 @@ class GRU(nn.Module):
         length_list = _as_list(lengths)
         dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
         call = agree_on_call(
-            self.communicator, x, length_list, self.solver.slice_multiple, draw_seed=dropout > 0
+            self.communicator,
+            x,
+            length_list,
+            self.solver.slice_multiple,
+            dropout > 0,
+            self.parameters(),
+            initial,
         )
         if call.valid is not None:
             # What lies past a sequence's end may be anything, and 0 * nan is not 0.

@@ -37,6 +37,15 @@ class DirectionReport:
     reverse: bool = False
     solved_serially: bool = False
 
+    def __str__(self) -> str:
+        """Return the residuals and seconds on one line."""
+        name = f"layer {self.layer}{' reverse' if self.reverse else ''}"
+        residuals = ", ".join(f"{residual:.1e}" for residual in self.residuals)
+        how = f"residuals {residuals}" if residuals else "in sequence"
+        again = ", solved again in sequence" if self.solved_serially else ""
+        seconds = f"{self.seconds:.3g} s, communication {self.communication_seconds:.3g} s of it"
+        return f"{name}: {how}{again}; {seconds}"
+
     @property
     def iterations(self) -> int:
         """The number of MGRIT iterations done."""
@@ -70,3 +79,11 @@ class SolveReport:
     def backward_residual(self) -> float:
         """The largest final residual of the layers' backward solves."""
         return max((entry.residual for entry in self.backward), default=0.0)
+
+    def __str__(self) -> str:
+        """Return one short line for each layer and direction."""
+        return "\n".join(
+            f"{direction} {entry}"
+            for direction, entries in (("forward ", self.forward), ("backward", self.backward))
+            for entry in entries
+        )

@@ -313,6 +313,7 @@ def test_deadlock_names_all_ranks_and_their_calls():
 
 def test_a_rank_that_skips_the_backward_pass_is_told_of():
     def train(comm):
+        torch.manual_seed(0)
         gru = sb.GRU(INPUTS, H, solver=ONE_ITERATION, comm=comm)
         loss = gru(torch.zeros(8, B, INPUTS))[1].sum()
         if comm.rank != 1:
@@ -365,6 +366,7 @@ def test_an_error_during_backward_ends_ranks_within_theirs():
             raise ZeroDivisionError("in backward")
 
     def train(comm):
+        torch.manual_seed(0)
         gru = sb.GRU(INPUTS, H, solver=ONE_ITERATION, comm=comm)
         h_n = gru(torch.zeros(8, B, INPUTS))[1]
         (Fails.apply(h_n) if comm.rank == 2 else h_n).sum().backward()

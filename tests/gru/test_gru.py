@@ -439,6 +439,7 @@ def test_arguments_that_cannot_be_are_named(arguments, error, message):
     ("x", "h0", "lengths", "error", "message"),
     [
         (torch.zeros(4, 3, 7), None, None, ValueError, r"x has shape \(4, 3, 7\); expected \(T, B, 5\)"),
+        (torch.zeros(5), None, None, ValueError, r"x has shape \(5,\)"),
         (torch.zeros(4, 3, 5).double(), None, None, TypeError, "x is torch.float64"),
         (torch.zeros(0, 3, 5), None, None, ValueError, "no steps"),
         (torch.zeros(4, 0, 5), None, None, ValueError, "at least one sequence"),
@@ -483,6 +484,37 @@ def test_an_adjoint_of_a_last_state_loss_costs_no_more_than_the_forward_solve():
     module(x, h0)[1].sum().backward()
     report = module.last_solve.backward[0]
     assert (report.fine_sweeps, report.coarse_sequences, report.coarse_batches) == (3, 2, 1)
+
+
+def test_the_report_prints_a_line_for_each_solve():
+    module = make(sb.MGRIT(coarsening=4), 2)
+    x, h0 = data(21, layers=2)
+    module(x, h0)[1].sum().backward()
+    lines = str(module.last_solve).splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "forward  layer 0",
+        "forward  layer 1",
+        "backward layer 1",
+        "backward layer 0",
+    ]
+    assert f"residuals {module.last_solve.forward[0].residuals[0]:.1e}, " in lines[0]
+
+
+def test_autocast_keeps_the_precision_of_the_weights():
+    module = make(sb.MGRIT(coarsening=4), dtype=torch.float32)
+    encoder = nn.Linear(5, 5)
+    x = torch.randn(13, 2, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        encoded = encoder(x)
+        output, _ = module(encoded)
+        output.square().sum().backward()
+    assert encoded.dtype == torch.bfloat16
+    assert output.dtype == torch.float32
+    found = module.weight_hh_l0.grad.clone()
+    module.zero_grad()
+    module(encoded.detach().float())[0].square().sum().backward()
+    assert torch.equal(found, module.weight_hh_l0.grad)
+    assert encoder.weight.grad is not None
 
 
 def test_gradient_clipping_sees_ordinary_gradients():

@@ -119,6 +119,23 @@ def check_slices_that_do_not_fit_are_refused_on_every_rank() -> None:
     assert gru(torch.zeros(4, B, INPUTS))[0].shape == (4, B, H)
 
 
+def check_different_weights_are_noticed_on_every_rank() -> None:
+    """A forgotten seed gives every rank another network."""
+    if WORLD.size == 1:
+        return
+    torch.manual_seed(WORLD.rank)
+    gru = sb.GRU(INPUTS, H, comm=WORLD)
+    x, h0 = torch.zeros(4, B, INPUTS), torch.zeros(1, B, H)
+    with pytest.raises(ValueError, match=r"other weights on rank 1 than on rank 0.*manual_seed"):
+        gru(x)
+    sb.GRU(INPUTS, H, comm=SingleProcess())
+    for parameter in gru.parameters():
+        gru.communicator.broadcast(parameter.data, 0, "weights")
+    with pytest.raises(ValueError, match="another h0 on rank 1 than on rank 0"):
+        gru(x, h0 + WORLD.rank)
+    gru(x, h0)
+
+
 def check_the_communicator_is_duplicated_once() -> None:
     """MPI has room for a few thousand communicators, and a training loop makes many calls."""
     head = nn.Linear(1, 1)
