@@ -99,20 +99,6 @@ class LayerFunction(Function):
         b_hh: Tensor | None,
         plan: LayerPlan,
     ) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
-            return LayerFunction._forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh, plan)
-
-    @staticmethod
-    def _forward(
-        ctx: Any,
-        x: Tensor,
-        h0: Tensor,
-        w_ih: Tensor,
-        w_hh: Tensor,
-        b_ih: Tensor | None,
-        b_hh: Tensor | None,
-        plan: LayerPlan,
-    ) -> tuple[Tensor, Tensor]:
         recurrence = Recurrence.of(w_hh, b_hh, plan.cell, plan.gamma)
         solved = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan)
         if _diverged(solved.entry, x.dtype, "forward", plan):

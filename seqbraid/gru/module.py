@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from seqbraid.cells import CellKind
 from seqbraid.comm import as_communicator, launched_ranks, sum_in_one_message
-from seqbraid.gru.agreement import agree_on_call
+from seqbraid.gru.agreement import Call, agree_on_call
 from seqbraid.gru.dropout import drop
 from seqbraid.gru.function import LayerFunction, LayerPlan
 from seqbraid.mgrit import MGRIT, Serial, SolveReport
@@ -194,6 +194,14 @@ class GRU(nn.Module):
             # What lies past a sequence's end may be anything, and 0 * nan is not 0.
             x = x.masked_fill(~call.valid.unsqueeze(-1), 0.0)
 
+        with torch.autocast(x.device.type, enabled=False):
+            x, h_n = self._solve_layers(x, initial, call, dropout)
+        if not batched:
+            return x.squeeze(1), h_n.squeeze(1)
+        return (x.transpose(0, 1) if self.batch_first else x), h_n
+
+    def _solve_layers(self, x: Tensor, initial: Tensor, call: Call, dropout: float) -> tuple[Tensor, Tensor]:
+        """Solve layer by layer; x (T, B, I) is this rank's slice, `initial` (layers * directions, B, H)."""
         report = SolveReport()
         directions = self._directions()
         final_states: list[Tensor] = []
@@ -220,10 +228,7 @@ class GRU(nn.Module):
             if dropout > 0 and layer < self.num_layers - 1:
                 x = drop(x, dropout, (call.seed, layer), call.partition.start)
         self.last_solve = report
-        h_n = torch.stack(final_states)
-        if not batched:
-            return x.squeeze(1), h_n.squeeze(1)
-        return (x.transpose(0, 1) if self.batch_first else x), h_n
+        return x, torch.stack(final_states)
 
     def extra_repr(self) -> str:
         """Describe the module in one line, as `torch.nn` modules do."""

@@ -200,13 +200,33 @@ def test_nan_and_inf_are_named_before_the_solve(value):
         module(torch.zeros_like(x), h0)
 
 
-@pytest.mark.parametrize("solver", [sb.Serial(), sb.MGRIT(coarsening=8, **CONVERGED)], ids=str)
-def test_float32_agrees_to_its_rounding(solver):
-    module = make(solver, 2, dtype=torch.float32)
-    torchs = nn.GRU(5, 6, 2)
+@pytest.mark.parametrize(
+    "solver", [sb.Serial(), sb.MGRIT(coarsening=8, **CONVERGED)], ids=["serial", "mgrit"]
+)
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_float32_agrees_to_its_rounding(solver, layers, bidirectional):
+    module = make(solver, layers, dtype=torch.float32, bidirectional=bidirectional)
+    torchs = nn.GRU(5, 6, layers, bidirectional=bidirectional)
     torchs.load_state_dict(module.state_dict())
-    x, h0 = data(50, layers=2, dtype=torch.float32)
-    assert worst(everything(module, module, x, h0), everything(torchs, torchs, x, h0)) < 1e-5
+    x, h0 = data(50, layers=layers * (2 if bidirectional else 1), dtype=torch.float32)
+    lengths = [50, 13, 31]
+
+    def packed(x, h0):
+        output, h_n = torchs(pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False), h0)
+        return pad_packed_sequence(output)[0], h_n
+
+    found = everything(lambda x, h0: module(x, h0, lengths), module, x, h0)
+    assert worst(found, everything(packed, torchs, x, h0)) < 1e-5
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_float32_implicit_cell_agrees_to_its_rounding(layers):
+    module = make(sb.MGRIT(coarsening=8, **CONVERGED), layers, "implicit", dtype=torch.float32)
+    x, h0 = data(50, layers=layers, dtype=torch.float32)
+    lengths = [50, 13, 31]
+    truth = everything(lambda x, h: gru_loop(module, x, h, "implicit", 1.0, lengths), module, x, h0)
+    assert worst(everything(lambda x, h: module(x, h, lengths), module, x, h0), truth) < 1e-5
 
 
 def test_gradcheck_of_a_converged_solve():
