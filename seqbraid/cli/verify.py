@@ -36,7 +36,8 @@ def _propagator(text: str) -> tuple[str, str, str]:
     words = text.split("/")
     words += [choices[0] for choices in _CHOICES[len(words) :]]
     if len(words) != 3 or any(word not in choices for word, choices in zip(words, _CHOICES, strict=True)):
-        expected = "/".join("|".join(choices) for choices in _CHOICES)
+        kinds, *others = ("|".join(choices) for choices in _CHOICES)
+        expected = f"({kinds})" + "".join(f"[/({other})]" for other in others)
         raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
     return words[0], words[1], words[2]
 
@@ -112,6 +113,10 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.plot is not None:
         _require_matplotlib()
+        if not options.plot.parent.is_dir():
+            raise OptionsError(
+                f"--plot {options.plot}: there is no folder {options.plot.parent}; make it first"
+            )
     set_threads(options.threads)
     communicator = world()
 
@@ -159,6 +164,10 @@ def run(options: argparse.Namespace) -> None:
     )
     for line in _lines(names, table):
         print(line)
+    print(
+        "\nKIND/INPUT/STEP is MGRIT(coarse=KIND, coarse_input=INPUT, coarse_step=STEP) in Python, and --coarse KIND "
+        "--coarse-input INPUT --coarse-step STEP of seqbraid train"
+    )
     if options.plot is not None:
         _draw(names, table, title, options.plot)
         print(f"\n{options.plot} written")
@@ -210,6 +219,7 @@ def _draw(names: list[str], table: list[list[Errors]], title: str, path: Path) -
         axes[1].semilogy(counts, weights, marker=marker, label=name)
     for axis, label in zip(axes, ("states", "weight gradients, the worst"), strict=True):
         axis.set(title=label, xlabel="iterations, forward and backward")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("relative error against serial")
     axes[0].legend(fontsize=8)
