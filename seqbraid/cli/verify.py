@@ -165,8 +165,8 @@ def run(options: argparse.Namespace) -> None:
     for line in _lines(names, table):
         print(line)
     print(
-        "\nKIND/INPUT/STEP is MGRIT(coarse=KIND, coarse_input=INPUT, coarse_step=STEP) in Python, and --coarse KIND "
-        "--coarse-input INPUT --coarse-step STEP of seqbraid train"
+        "\nKIND/INPUT/STEP is MGRIT(coarse=KIND, coarse_input=INPUT, coarse_step=STEP) in Python,\n"
+        "and --coarse KIND --coarse-input INPUT --coarse-step STEP for seqbraid train"
     )
     if options.plot is not None:
         _draw(names, table, title, options.plot)
@@ -223,7 +223,7 @@ def _draw(names: list[str], table: list[list[Errors]], title: str, path: Path) -
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("relative error against serial")
     axes[0].legend(fontsize=8)
-    figure.suptitle(title.split(";")[0], fontsize=8)
+    figure.suptitle(title.rpartition(";")[0], fontsize=8)
     temporary = path.with_name(f"{path.stem}.tmp{path.suffix or '.png'}")
     figure.savefig(temporary, dpi=130)
     plt.close(figure)
