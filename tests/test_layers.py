@@ -10,19 +10,21 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each part may import from itself and from those named.
 ALLOWED = {
     "seqbraid.errors": set(),
+    "seqbraid.files": set(),
     "seqbraid.progress": set(),
     "seqbraid.cells": set(),
     "seqbraid.comm": {"seqbraid.errors"},
     "seqbraid.mgrit": {"seqbraid.comm"},
     "seqbraid.gru": {"seqbraid.cells", "seqbraid.comm", "seqbraid.mgrit"},
     "seqbraid.threads": {"seqbraid.comm", "seqbraid.errors"},
-    "seqbraid.data": {"seqbraid.comm", "seqbraid.errors"},
+    "seqbraid.data": {"seqbraid.comm", "seqbraid.errors", "seqbraid.files"},
     "seqbraid.verify": {"seqbraid.cells", "seqbraid.comm", "seqbraid.gru", "seqbraid.mgrit"},
     "seqbraid.train": {
         "seqbraid.cells",
         "seqbraid.comm",
         "seqbraid.data",
         "seqbraid.errors",
+        "seqbraid.files",
         "seqbraid.gru",
         "seqbraid.mgrit",
         "seqbraid.progress",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqbraid.cli.arguments import add_threads_argument, positive, whole
+from seqbraid.cli.plotting import check_plot, pyplot, save_figure
 
 if TYPE_CHECKING:
     from seqbraid.verify import Errors
@@ -112,11 +113,7 @@ def run(options: argparse.Namespace) -> None:
             f"--ranks {options.ranks} simulates ranks, but {launched_ranks()} real ones are running"
         )
     if options.plot is not None:
-        _require_matplotlib()
-        if not options.plot.parent.is_dir():
-            raise OptionsError(
-                f"--plot {options.plot}: there is no folder {options.plot.parent}; make it first"
-            )
+        check_plot(options.plot)
     set_threads(options.threads)
     communicator = world()
 
@@ -189,22 +186,8 @@ def _lines(names: list[str], table: list[list[Errors]]) -> list[str]:
     return lines
 
 
-def _require_matplotlib() -> None:
-    from importlib.util import find_spec
-
-    from seqbraid.errors import OptionsError
-
-    if find_spec("matplotlib") is None:
-        raise OptionsError("--plot needs matplotlib; pip install 'seqbraid[plot]' brings it")
-
-
 def _draw(names: list[str], table: list[list[Errors]], title: str, path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, constrained_layout=True)
+    figure, axes = pyplot().subplots(1, 2, figsize=(9, 3.8), sharey=True, constrained_layout=True)
     markers = "vs^oDPX*"
     for number, (name, row) in enumerate(zip(names, table, strict=True)):
         counts = [errors.iterations for errors in row]
@@ -224,7 +207,4 @@ def _draw(names: list[str], table: list[list[Errors]], title: str, path: Path) -
     axes[0].set_ylabel("relative error against serial")
     axes[0].legend(fontsize=8)
     figure.suptitle(title.rpartition(";")[0], fontsize=8)
-    temporary = path.with_name(f"{path.stem}.tmp{path.suffix or '.png'}")
-    figure.savefig(temporary, dpi=130)
-    plt.close(figure)
-    temporary.replace(path)
+    save_figure(figure, path)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbraid.errors import DataError
+from seqbraid.files import write_text
 
 __all__ = ["FAILED", "FORMAT_VERSION", "PENDING", "FeatureStore"]
 
@@ -258,11 +259,4 @@ def _write_at(path: Path, position: int, data: bytes) -> None:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    """Write a JSON file in one step: readers see the old one or the new one, never a part."""
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_text(path, json.dumps(value) + "\n")

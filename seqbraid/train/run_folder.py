@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from seqbraid.errors import DataError, OptionsError
+from seqbraid.files import write_text
 
 __all__ = ["RunFolder"]
 
@@ -115,10 +116,7 @@ class RunFolder:
         return tensors
 
     def _write(self, name: str, text: str) -> None:
-        path = self.folder / name
-        temporary = path.with_suffix(path.suffix + ".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_text(self.folder / name, text)
 
 
 def _damaged(path: Path, what: str) -> DataError:

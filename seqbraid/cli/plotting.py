@@ -1,0 +1,49 @@
+"""What every command with --plot needs: its check before the work, and the file written in one step."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from seqbraid.errors import OptionsError
+
+__all__ = ["check_folder", "check_plot", "pyplot", "save_figure"]
+
+
+def check_folder(flag: str, path: Path) -> None:
+    """Raise `OptionsError` where the file `path` of an option could not be written, before the work."""
+    if not path.parent.is_dir():
+        raise OptionsError(f"{flag} {path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise OptionsError(f"{flag} {path} is a folder; name a file")
+
+
+def check_plot(path: Path) -> None:
+    """Raise `OptionsError` where --plot cannot be served: no matplotlib, no folder, no such format."""
+    if find_spec("matplotlib") is None:
+        raise OptionsError("--plot needs matplotlib; pip install 'seqbraid[plot]' brings it")
+    check_folder("--plot", path)
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = FigureCanvasBase.filetypes
+    if path.suffix and path.suffix[1:].lower() not in formats:
+        raise OptionsError(f"--plot {path}: expected a name that ends in .{', .'.join(sorted(formats))}")
+
+
+def pyplot() -> Any:
+    """Return matplotlib's `pyplot`, which then needs no display."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write the figure and close it; the name's ending tells the format, PNG where there is none."""
+    temporary = path.with_name(f"{path.stem}.tmp{path.suffix or '.png'}")
+    figure.savefig(temporary, dpi=130)
+    pyplot().close(figure)
+    temporary.replace(path)
