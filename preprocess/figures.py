@@ -29,7 +29,7 @@ import numpy.typing as npt
 from seqbraid.errors import DataError, OptionsError, SeqbraidError
 from seqbraid.progress import progress_bar
 
-__all__ = ["CLASSES", "clip_frames", "draw_clip", "generate", "main"]
+__all__ = ["CLASSES", "clip_frames", "draw_clip", "generate", "main", "write_video"]
 
 Image = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float64]
@@ -118,7 +118,7 @@ def generate(
             # The temporary file lies beside the class folders, so that it is never taken for a clip.
             temporary = folder / f".{path.stem}.{os.getpid()}.avi"
             try:
-                _write_video(temporary, clip_frames(label, number, frames, size, seed))
+                write_video(temporary, clip_frames(label, number, frames, size, seed))
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -222,7 +222,7 @@ def _pixel(point: Array) -> tuple[int, int]:
     return round(float(point[0])), round(float(point[1]))
 
 
-def _write_video(path: Path, images: Image) -> None:
+def write_video(path: Path, images: Image) -> None:
     """Write the frames as motion JPEG with OpenCV's own encoder, which needs no codec of the system."""
     height, width = images.shape[1:3]
     codec = cv2.VideoWriter.fourcc(*"MJPG")

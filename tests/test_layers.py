@@ -19,6 +19,7 @@ ALLOWED = {
     "seqbraid.threads": {"seqbraid.comm", "seqbraid.errors"},
     "seqbraid.data": {"seqbraid.comm", "seqbraid.errors", "seqbraid.files"},
     "seqbraid.verify": {"seqbraid.cells", "seqbraid.comm", "seqbraid.gru", "seqbraid.mgrit"},
+    "seqbraid.bench": {"seqbraid.cells", "seqbraid.comm", "seqbraid.gru", "seqbraid.mgrit"},
     "seqbraid.train": {
         "seqbraid.cells",
         "seqbraid.comm",

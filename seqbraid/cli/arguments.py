@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seqbraid.mgrit import MGRIT, Serial
 
 __all__ = [
+    "add_mgrit_arguments",
     "add_solver_arguments",
     "add_threads_argument",
+    "at_least_zero",
+    "describe_solver",
     "fraction",
+    "mgrit_from_options",
     "positive",
     "solver_from_options",
     "whole",
@@ -51,6 +55,14 @@ def positive(text: str) -> float:
     return value
 
 
+def at_least_zero(text: str) -> float:
+    """Argparse type for a number from 0 that can be reckoned with in float32."""
+    value = _number(text)
+    if not 0 <= value < 1e30:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0, below 1e30")
+    return value
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -82,11 +94,34 @@ def add_solver_arguments(parser: argparse.ArgumentParser, of_a_run: bool = False
         help="serial is exact, mgrit parallel in time "
         + ("(default: as the run was trained)" if of_a_run else "(default: serial)"),
     )
-    count = whole(0, 1000)
-    # None tells an option that was not given; the texts name the defaults of _MGRIT_DEFAULTS and MGRIT.
     group.add_argument(
         "--coarsening", type=whole(1, 10**9), metavar="C", help=f"steps an interval {default(4)}"
     )
+    _add_options_of_mgrit(group, default)
+
+
+def add_mgrit_arguments(parser: argparse.ArgumentParser, coarsenings: Sequence[int]) -> None:
+    """Add the options of MGRIT for a command that always uses it; see `mgrit_from_options`.
+
+    `coarsenings` are the defaults; of more than one, --coarsening takes several.
+    """
+    group = parser.add_argument_group("solver")
+    several = len(coarsenings) > 1
+    shown = " ".join(map(str, coarsenings))
+    group.add_argument(
+        "--coarsening",
+        type=whole(1, 10**9),
+        nargs="+" if several else 1,
+        metavar="C",
+        default=list(coarsenings),
+        help=f"steps an interval{', one or more to try' if several else ''} (default: {shown})",
+    )
+    _add_options_of_mgrit(group, lambda value: f"(default: {value})")
+
+
+def _add_options_of_mgrit(group: argparse._ArgumentGroup, default: Callable[[object], str]) -> None:
+    """Add all but --coarsening. None tells an option that was not given; the texts name MGRIT's defaults."""
+    count = whole(0, 1000)
     group.add_argument(
         "--levels", type=whole(2, 60), metavar="L", help=f"grid levels, each C times coarser {default(2)}"
     )
@@ -131,7 +166,7 @@ def add_solver_arguments(parser: argparse.ArgumentParser, of_a_run: bool = False
     )
 
 
-# A small interval, since the sequences of clips and sensor windows are short.
+# Those of training: a small interval, since the sequences of clips and sensor windows are short.
 _MGRIT_DEFAULTS = {"coarsening": 4}
 
 
@@ -145,8 +180,7 @@ def solver_from_options(options: argparse.Namespace, trained: Serial | MGRIT | N
     from seqbraid.errors import OptionsError
     from seqbraid.mgrit import MGRIT, Serial
 
-    names = [field.name for field in dataclasses.fields(MGRIT) if hasattr(options, field.name)]
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given = _given_of_mgrit(options)
     serial = options.solver == "serial" or (options.solver is None and not isinstance(trained, MGRIT))
     if serial:
         if given:
@@ -156,3 +190,37 @@ def solver_from_options(options: argparse.Namespace, trained: Serial | MGRIT | N
     if isinstance(trained, MGRIT):
         return dataclasses.replace(trained, **given)
     return MGRIT(**{**_MGRIT_DEFAULTS, **given})
+
+
+def mgrit_from_options(options: argparse.Namespace) -> list[MGRIT]:
+    """Return an MGRIT for each coarsening asked for, in their order and each once."""
+    from seqbraid.mgrit import MGRIT
+
+    given = _given_of_mgrit(options)
+    return [MGRIT(**{**given, "coarsening": each}) for each in dict.fromkeys(given["coarsening"])]
+
+
+def _given_of_mgrit(options: argparse.Namespace) -> dict[str, Any]:
+    import dataclasses
+
+    from seqbraid.mgrit import MGRIT
+
+    names = [field.name for field in dataclasses.fields(MGRIT) if hasattr(options, field.name)]
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def describe_solver(solver: Serial | MGRIT, coarsenings: Sequence[int] = ()) -> str:
+    """Return what a person wants to know of a solver, in one line; `coarsenings` for its own, where given."""
+    from seqbraid.mgrit import MGRIT
+
+    if not isinstance(solver, MGRIT):
+        return "serial solver"
+    count = (
+        f"to residual {solver.tolerance:g}"
+        if solver.tolerance is not None
+        else f"{solver.forward_iterations} forward and {solver.backward_iterations} backward iterations"
+    )
+    coarsening = ", ".join(map(str, coarsenings or [solver.coarsening]))
+    return (
+        f"MGRIT with coarsening {coarsening}, {solver.relaxation}, {solver.coarse} coarse propagator, {count}"
+    )

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from seqbraid import __version__
-from seqbraid.cli import evaluate, info, predict, preprocess, train, verify
+from seqbraid.cli import bench, evaluate, info, predict, preprocess, train, verify
 from seqbraid.cli.endings import end_job, explain, warnings_in_one_line
 from seqbraid.comm import launched_rank
 
@@ -22,6 +22,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "evaluate": evaluate,
     "predict": predict,
     "verify": verify,
+    "bench": bench,
     "info": info,
 }
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from seqbraid.cli.arguments import add_threads_argument, fraction, whole
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["HELP", "add_arguments", "add_backbone_arguments", "run"]
 
 HELP = "turn a folder of labelled videos into sequences of features"
 
@@ -37,36 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="folder of the feature store, made or continued"
     )
-    features = parser.add_argument_group("features")
-    features.add_argument(
-        "--backbone", default="resnet18", metavar="NAME", help=f"{', '.join(_BACKBONES)} (default: resnet18)"
-    )
-    features.add_argument(
-        "--weights",
-        default="IMAGENET1K_V1",
-        metavar="SPEC",
-        help="a torchvision weight name, a state-dict file, or random:SEED (default: %(default)s)",
-    )
-    features.add_argument(
-        "--layer",
-        choices=_LAYERS,
-        default="logits",
-        help="the 1000 class scores, or the averaged last activations (default: %(default)s)",
-    )
-    features.add_argument(
-        "--frames",
-        type=whole(1, 100_000),
-        default=128,
-        metavar="T",
-        help="frames kept of each clip, from its start (default: %(default)s)",
-    )
-    features.add_argument(
-        "--size",
-        type=whole(32, 4096),
-        default=240,
-        metavar="PIXELS",
-        help="side of the square that frames are resized to (default: %(default)s)",
-    )
+    add_backbone_arguments(parser, weights="IMAGENET1K_V1")
     splits = parser.add_argument_group("splits")
     splits.add_argument(
         "--splits", type=Path, metavar="DIR", help="folder of HMDB51 split files (default: a split is drawn)"
@@ -97,6 +68,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--strict",
         action="store_true",
         help="end at the first clip that cannot be decoded (default: leave it out)",
+    )
+
+
+def add_backbone_arguments(parser: argparse.ArgumentParser, weights: str) -> None:
+    """Add what decides a clip's features; `weights` is the default of --weights."""
+    features = parser.add_argument_group("features")
+    features.add_argument(
+        "--backbone", default="resnet18", metavar="NAME", help=f"{', '.join(_BACKBONES)} (default: resnet18)"
+    )
+    features.add_argument(
+        "--weights",
+        default=weights,
+        metavar="SPEC",
+        help="a torchvision weight name, a state-dict file, or random:SEED (default: %(default)s)",
+    )
+    features.add_argument(
+        "--layer",
+        choices=_LAYERS,
+        default="logits",
+        help="the 1000 class scores, or the averaged last activations (default: %(default)s)",
+    )
+    features.add_argument(
+        "--frames",
+        type=whole(1, 100_000),
+        default=128,
+        metavar="T",
+        help="frames kept of each clip, from its start (default: %(default)s)",
+    )
+    features.add_argument(
+        "--size",
+        type=whole(32, 4096),
+        default=240,
+        metavar="PIXELS",
+        help="side of the square that frames are resized to (default: %(default)s)",
     )
 
 

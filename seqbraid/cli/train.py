@@ -21,6 +21,7 @@ from typing import Any
 from seqbraid.cli.arguments import (
     add_solver_arguments,
     add_threads_argument,
+    describe_solver,
     positive,
     solver_from_options,
     whole,
@@ -134,7 +135,7 @@ def run(options: argparse.Namespace) -> None:
         print(
             f"{len(dataset.train)} training and {len(dataset.test)} test sequences of up to {dataset.steps} "
             f"steps, {dataset.feature_size} features, {len(dataset.class_names)} classes\n"
-            f"{_ranks(communicator.size, threads)}, {_describe(solver)}, {options.cell} cell",
+            f"{_ranks(communicator.size, threads)}, {describe_solver(solver)}, {options.cell} cell",
             flush=True,
         )
     standardise = Standardisation.fit(
@@ -186,19 +187,3 @@ def _line(metrics: dict[str, Any], epochs: int, parallel: bool) -> str:
 
 def _ranks(ranks: int, threads: int) -> str:
     return f"{ranks} rank{'s' if ranks > 1 else ''} x {threads} thread{'s' if threads > 1 else ''}"
-
-
-def _describe(solver: Any) -> str:
-    from seqbraid.mgrit import MGRIT
-
-    if not isinstance(solver, MGRIT):
-        return "serial solver"
-    count = (
-        f"to residual {solver.tolerance:g}"
-        if solver.tolerance is not None
-        else f"{solver.forward_iterations} forward and {solver.backward_iterations} backward iterations"
-    )
-    return (
-        f"MGRIT with coarsening {solver.coarsening}, {solver.relaxation}, {solver.coarse} coarse propagator, "
-        f"{count}"
-    )

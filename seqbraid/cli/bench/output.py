@@ -1,0 +1,198 @@
+"""What the benchmarks share: options, the lines above a table, the table, the JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqbraid.cli.arguments import at_least_zero, positive, whole
+from seqbraid.cli.plotting import check_folder, check_plot
+
+if TYPE_CHECKING:
+    from seqbraid.bench import Times
+
+__all__ = [
+    "add_layer_arguments",
+    "add_measuring_arguments",
+    "add_network_arguments",
+    "check_files",
+    "conditions",
+    "in_brackets",
+    "print_table",
+    "require_one_process",
+    "set_up",
+    "short",
+    "size",
+    "times_to_dict",
+    "write_json",
+]
+
+SizeTuple = tuple[int, int, int, int]
+
+
+def size(text: str) -> SizeTuple:
+    """Argparse type for the size of a layer, T,B,I,H."""
+    whole_number = whole(1, 10**9)
+    try:
+        T, B, inputs, hidden = (whole_number(word) for word in text.split(","))
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size; expected T,B,I,H: steps, sequences, inputs and hidden units, "
+            "four whole numbers from 1"
+        ) from None
+    return T, B, inputs, hidden
+
+
+def add_layer_arguments(parser: argparse.ArgumentParser, gate_bias: float, cell: bool = False) -> None:
+    """Add the options of the layer but its size; with `cell` the choice of its cell."""
+    layer = parser.add_argument_group("layer")
+    if cell:
+        layer.add_argument(
+            "--cell",
+            choices=("classic", "implicit"),
+            default="classic",
+            help="torch.nn.GRU's, or the implicit one of Moon & Cyr (default: classic)",
+        )
+    layer.add_argument(
+        "--update-gate-bias",
+        type=float,
+        default=gate_bias,
+        metavar="X",
+        help="added to the update gate's bias; the larger, the longer the memory (default: %(default)g)",
+    )
+    layer.add_argument(
+        "--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)"
+    )
+    layer.add_argument(
+        "--seed", type=whole(0, 2**62), default=0, metavar="N", help="of weights and input (default: 0)"
+    )
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what simulated messages take."""
+    network = parser.add_argument_group("simulated network")
+    network.add_argument(
+        "--latency",
+        type=at_least_zero,
+        default=2e-6,
+        metavar="S",
+        help="seconds that every message takes (default: %(default)g)",
+    )
+    network.add_argument(
+        "--bandwidth",
+        type=positive,
+        default=10e9,
+        metavar="R",
+        help="bytes of a message in a second (default: %(default)g)",
+    )
+
+
+def add_measuring_arguments(parser: argparse.ArgumentParser, repeats: int = 5) -> None:
+    """Add --repeats, --threads, --json and --plot."""
+    measuring = parser.add_argument_group("measuring")
+    measuring.add_argument(
+        "--repeats",
+        type=whole(1, 10**6),
+        default=repeats,
+        metavar="N",
+        help="passes that count, of each contender (default: %(default)s)",
+    )
+    measuring.add_argument(
+        "--threads", type=whole(1, 4096), default=1, metavar="N", help="OpenMP threads (default: 1)"
+    )
+    measuring.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    measuring.add_argument("--plot", type=Path, metavar="FILE", help="draw it; needs matplotlib")
+
+
+def check_files(options: argparse.Namespace) -> None:
+    """Raise `OptionsError` where --json or --plot could not be written, before the work."""
+    if options.json is not None:
+        check_folder("--json", options.json)
+    if options.plot is not None:
+        check_plot(options.plot)
+
+
+def require_one_process(benchmark: str) -> None:
+    """Raise `OptionsError` under mpiexec: ranks beside one another would disturb the measurement."""
+    from seqbraid.comm import launched_ranks
+    from seqbraid.errors import OptionsError
+
+    if launched_ranks() > 1:
+        raise OptionsError(
+            f"{benchmark} measures one process, but {launched_ranks()} ranks were started; "
+            "leave out mpiexec, or take bench parallel"
+        )
+
+
+def set_up(options: argparse.Namespace) -> str:
+    """Set the threads, and return the words for the conditions of the measurement."""
+    from seqbraid.threads import available_cores, set_threads
+
+    threads = set_threads(options.threads)
+    repeats = "one repeat" if options.repeats == 1 else f"{options.repeats} repeats in turn"
+    return (
+        f"{threads} thread{'s' if threads > 1 else ''} of {available_cores()} cores; "
+        f"medians of {repeats}, after one that does not count"
+    )
+
+
+def conditions(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the JSON file of every benchmark begins with."""
+    import torch
+
+    from seqbraid import __version__
+    from seqbraid.threads import available_cores
+
+    wanted = ("cell", "update_gate_bias", "dtype", "seed", "repeats", "threads")
+    return {
+        "benchmark": options.benchmark,
+        "seqbraid": __version__,
+        "torch": torch.__version__,
+        "cores": available_cores(),
+        **{name: getattr(options, name) for name in wanted if hasattr(options, name)},
+    }
+
+
+def times_to_dict(times: Times | None) -> dict[str, Any] | None:
+    """Return times as they stand in the JSON file."""
+    if times is None:
+        return None
+    return {"median": times.median, "least": times.least, "seconds": list(times.seconds)}
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write the JSON file and say so."""
+    from seqbraid.files import write_text
+
+    write_text(path, json.dumps(record, indent=1) + "\n")
+    print(f"{path} written")
+
+
+def short(value: float | None) -> str:
+    """Return a positive number to three digits, without an exponent; - for None."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def in_brackets(times: Times | None, scale: float) -> str:
+    """Return the median, and the least in brackets, in a unit of which a second has `scale`."""
+    return "-" if times is None else f"{short(scale * times.median)} ({short(scale * times.least)})"
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_last: bool = False) -> None:
+    """Print columns, each as wide as its widest word, aligned on the right, and an empty line.
+
+    With `text_last` the last column is text, aligned on the left.
+    """
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines:
+        words = [word.rjust(width) for word, width in zip(line, widths, strict=True)]
+        if text_last:
+            words[-1] = line[-1]
+        print("  ".join(words).rstrip())
+    print()

@@ -1,0 +1,180 @@
+"""MGRIT over the ranks of this job, against our own serial path with one thread on rank 0 alone.
+
+Start it under mpiexec. Serial path and MGRIT take turns; the ranks that are not measured wait. The time of
+MGRIT is the median of its slowest rank. Communication is the share of a pass that the solves spent in
+messages and in waiting for them, averaged over the ranks.
+
+--simulate adds the time that simulated ranks predict for the same number of ranks: what it would be if each
+had a core of its own, all cores were as fast as this one, and messages took --latency and --bandwidth. More
+ranks than cores share them, so there the wall time tells little.
+
+example:
+  mpiexec -n 2 seqbraid bench parallel --size 65536,1,9,64 --coarsening 32
+  mpiexec -n 2 seqbraid bench parallel --simulate --json parallel.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from seqbraid.cli.arguments import add_mgrit_arguments, describe_solver, mgrit_from_options, whole
+from seqbraid.cli.bench.output import (
+    add_layer_arguments,
+    add_measuring_arguments,
+    add_network_arguments,
+    conditions,
+    in_brackets,
+    print_table,
+    set_up,
+    short,
+    size,
+    times_to_dict,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from seqbraid.bench import ParallelRun
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "MGRIT over the ranks of a job, against our serial path"
+
+_SIZES = ((8192, 1, 9, 64), (8192, 8, 64, 64))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `seqbraid bench parallel`."""
+    shown = " ".join(",".join(map(str, each)) for each in _SIZES)
+    parser.add_argument(
+        "--size", type=size, nargs="+", default=list(_SIZES), metavar="T,B,I,H", help=f"(default: {shown})"
+    )
+    parser.add_argument(
+        "--ranks",
+        type=whole(2, 10**6),
+        metavar="N",
+        help="an error where the job has another number (default: whatever mpiexec started)",
+    )
+    parser.add_argument("--simulate", action="store_true", help="add what simulated ranks predict")
+    add_network_arguments(parser)
+    add_layer_arguments(parser, gate_bias=4.0, cell=True)
+    add_mgrit_arguments(parser, [16])
+    add_measuring_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure on all ranks; rank 0 prints."""
+    _require_ranks(options.ranks)
+    import time
+
+    import torch
+
+    from seqbraid import bench
+    from seqbraid.comm import SimulatedWorld, world
+    from seqbraid.progress import progress_bar
+
+    comm = world()
+    measured_with = set_up(options)
+    [solver] = mgrit_from_options(options)
+    simulated = None
+    if options.simulate:
+        simulated = SimulatedWorld(comm.size, options.latency, options.bandwidth, timer=time.thread_time)
+    runs = []
+    with progress_bar(len(options.size) * (options.repeats + 1), "bench parallel", "round", comm.rank) as bar:
+        for each in options.size:
+            layer = bench.Layer(
+                bench.Size(*each),
+                options.cell,
+                options.update_gate_bias,
+                getattr(torch, options.dtype),
+                options.seed,
+            )
+            runs.append(bench.measure_parallel(layer, solver, comm, options.repeats, simulated, bar.update))
+    if comm.rank != 0:
+        return
+    print(
+        f"{comm.size} ranks, each {measured_with}; least in brackets\n"
+        "milliseconds of a forward and backward pass to all parameters, loss on the last state\n"
+        f"{options.cell} cell, update-gate bias {options.update_gate_bias:+g}, {options.dtype}\n"
+        f"{describe_solver(solver)}"
+    )
+    _note_shared_cores(comm.size, options.threads)
+    print()
+    _print_runs(runs)
+    if options.json is not None:
+        record = {
+            **conditions(options),
+            "ranks": comm.size,
+            "solver": dataclasses.asdict(solver),
+            "latency": options.latency,
+            "bandwidth": options.bandwidth,
+            "sizes": [_to_dict(each) for each in runs],
+        }
+        write_json(options.json, record)
+    if options.plot is not None:
+        from seqbraid.cli.bench.drawing import draw_parallel
+
+        draw_parallel(runs, f"{comm.size} ranks, each {measured_with}", options.plot)
+
+
+def _require_ranks(wanted: int | None) -> None:
+    from seqbraid.comm import launched_ranks
+    from seqbraid.errors import OptionsError
+
+    ranks = launched_ranks()
+    launch = f"launch it as `mpiexec -n {wanted or 2} seqbraid bench parallel`"
+    if ranks == 1:
+        raise OptionsError(f"bench parallel measures the ranks of a job, but was started alone; {launch}")
+    if wanted not in (None, ranks):
+        raise OptionsError(f"--ranks {wanted}, but the job has {ranks} ranks; {launch}")
+
+
+def _note_shared_cores(ranks: int, threads: int) -> None:
+    import os
+
+    from seqbraid.comm import ranks_on_this_machine
+
+    wanted, cores = ranks_on_this_machine() * threads, os.cpu_count() or 1
+    if wanted > cores:
+        print(f"note: {ranks} ranks of {threads} threads share {cores} cores; wall times say little of MGRIT")
+
+
+def _print_runs(runs: Sequence[ParallelRun]) -> None:
+    header = ["T,B,I,H", "Serial()", "MGRIT()", "speedup", "communication", "residuals", "gradient error"]
+    simulated = any(each.simulated is not None for each in runs)
+    if simulated:
+        header += ["simulated", "simulated/measured"]
+    table = []
+    for each in runs:
+        share = sum(each.communication_share) / len(each.communication_share)
+        cells = [
+            str(each.size),
+            in_brackets(each.serial, 1e3),
+            in_brackets(each.slowest, 1e3),
+            short(each.speedup),
+            f"{share:.0%}",
+            f"{each.forward_residual:.0e}, {each.backward_residual:.0e}",
+            f"{each.gradient_error:.0e}",
+        ]
+        if simulated:
+            cells += [in_brackets(each.simulated, 1e3), short(each.simulated_over_measured)]
+        table.append(cells)
+    print_table(header, table)
+
+
+def _to_dict(each: ParallelRun) -> dict[str, Any]:
+    return {
+        **vars(each.size),
+        "serial": times_to_dict(each.serial),
+        "mgrit": times_to_dict(each.slowest),
+        "mgrit_of_each_rank": [times_to_dict(times) for times in each.mgrit],
+        "speedup": each.speedup,
+        "communication_share": list(each.communication_share),
+        "forward_residual": each.forward_residual,
+        "backward_residual": each.backward_residual,
+        "gradient_error": each.gradient_error,
+        "simulated": times_to_dict(each.simulated),
+        "simulated_over_measured": each.simulated_over_measured,
+    }

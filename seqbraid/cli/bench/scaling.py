@@ -1,0 +1,203 @@
+"""Strong scaling of MGRIT on simulated ranks: one pass of one layer on 1, 2, 4, ... of them.
+
+Every rank runs in this process, one at a time, and has a virtual clock: its own compute is timed alone, a
+message arrives --latency and bytes/--bandwidth after it was sent. The time of a pass is that of the slowest
+clock; the speedup is over our own serial path on one rank, measured in turn with it. A crowded network, and
+ranks that share a memory bus, are not modelled.
+
+Of several coarsenings, the table shows for each number of ranks the fastest whose weight gradients are
+within --error-bound of the serial ones; --all shows all. Judge errors with --update-gate-bias 4 or so,
+which gives the long memory of a trained layer: at torch's own start it is so short that any setting is
+exact.
+
+comp:comm is the time that all ranks compute over the time that all communicate or wait.
+
+example:
+  seqbraid bench scaling --size 65536,1,9,64 --coarsening 16 32 64 128 --plot scaling.png
+  seqbraid bench scaling --ranks 1 8 64 --latency 1e-5 --coarsening 16 --forward-iterations 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from seqbraid.cli.arguments import (
+    add_mgrit_arguments,
+    describe_solver,
+    mgrit_from_options,
+    positive,
+    whole,
+)
+from seqbraid.cli.bench.output import (
+    add_layer_arguments,
+    add_measuring_arguments,
+    add_network_arguments,
+    conditions,
+    in_brackets,
+    print_table,
+    require_one_process,
+    set_up,
+    short,
+    size,
+    times_to_dict,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from seqbraid.bench import ScalingPoint
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "MGRIT on up to hundreds of simulated ranks"
+
+_RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `seqbraid bench scaling`."""
+    parser.add_argument(
+        "--size", type=size, default=(8192, 1, 9, 64), metavar="T,B,I,H", help="(default: 8192,1,9,64)"
+    )
+    parser.add_argument(
+        "--ranks",
+        type=whole(1, 4096),
+        nargs="+",
+        default=list(_RANKS),
+        metavar="P",
+        help=f"(default: {' '.join(map(str, _RANKS))})",
+    )
+    parser.add_argument(
+        "--error-bound",
+        type=positive,
+        default=2e-2,
+        metavar="E",
+        help="largest relative error of the weight gradients (default: %(default)g)",
+    )
+    parser.add_argument("--all", action="store_true", help="show every coarsening")
+    add_network_arguments(parser)
+    add_layer_arguments(parser, gate_bias=4.0)
+    add_mgrit_arguments(parser, [16, 32, 64])
+    add_measuring_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure and print."""
+    import time
+
+    import torch
+
+    from seqbraid import bench
+    from seqbraid.progress import progress_bar
+
+    require_one_process("bench scaling")
+    measured_with = set_up(options)
+    solvers = mgrit_from_options(options)
+    ranks = list(dict.fromkeys(options.ranks))
+    layer = bench.Layer(
+        bench.Size(*options.size),
+        "classic",
+        options.update_gate_bias,
+        getattr(torch, options.dtype),
+        options.seed,
+    )
+    # With more threads than one, this thread's time leaves out what the others do.
+    timer = time.thread_time if options.threads == 1 else time.perf_counter
+    passes = len(ranks) * (len(solvers) + options.repeats * (len(solvers) + 1))
+    with progress_bar(passes, "bench scaling", "run") as bar:
+        points = bench.scale(
+            layer, solvers, ranks, options.repeats, options.latency, options.bandwidth, timer, bar.update
+        )
+    fastest = bench.fastest_within(points, options.error_bound)
+    title = (
+        f"T,B,I,H = {layer.size}, classic cell, update-gate bias {options.update_gate_bias:+g}, "
+        f"{options.dtype}"
+    )
+    print(
+        "SIMULATED ranks, virtual time; "
+        f"latency {options.latency:g} s, {options.bandwidth:g} bytes a second\n"
+        f"{title}; forward plus backward, loss on the last state\n"
+        f"{measured_with}; milliseconds, least in brackets"
+    )
+    print(describe_solver(solvers[0], [solver.coarsening for solver in solvers]), end="\n\n")
+    _print_points(points, fastest, options.all, options.error_bound)
+    if options.json is not None:
+        record = {
+            **conditions(options),
+            "simulated": True,
+            **vars(layer.size),
+            "latency": options.latency,
+            "bandwidth": options.bandwidth,
+            "error_bound": options.error_bound,
+            "solvers": [dataclasses.asdict(solver) for solver in solvers],
+            "points": [_to_dict(point, point in fastest) for point in points],
+        }
+        write_json(options.json, record)
+    if options.plot is not None:
+        from seqbraid.cli.bench.drawing import draw_scaling
+
+        draw_scaling(points, fastest, options.error_bound, title, options.plot)
+
+
+def _print_points(
+    points: Sequence[ScalingPoint], fastest: Sequence[ScalingPoint], show_all: bool, error_bound: float
+) -> None:
+    header = [
+        "ranks",
+        "coarsening",
+        "Serial()",
+        "MGRIT(), simulated",
+        "speedup",
+        "comp:comm",
+        "states error",
+        "gradient error",
+        "",
+    ]
+    shown = list(points) if show_all else list(fastest)
+    if not show_all:
+        # A number of ranks for which nothing is good enough still has its line: the least error there is.
+        for ranks in {point.ranks for point in points} - {point.ranks for point in fastest}:
+            shown.append(min((point for point in points if point.ranks == ranks), key=_error))
+        shown.sort(key=lambda point: point.ranks)
+    table = []
+    for point in shown:
+        remarks = []
+        if point.times is None:
+            remarks.append("diverged")
+        elif not point.within(error_bound):
+            remarks.append(f"error above {error_bound:g}")
+        if show_all and point in fastest:
+            remarks.append("fastest")
+        if point.idle_ranks:
+            remarks.append(f"{point.idle_ranks} of the ranks idle")
+        table.append(
+            [
+                str(point.ranks),
+                str(point.coarsening),
+                in_brackets(point.serial, 1e3),
+                in_brackets(point.times, 1e3),
+                short(point.speedup),
+                short(point.compute_to_communication),
+                "-" if point.states_error is None else f"{point.states_error:.1e}",
+                "-" if point.gradient_error is None else f"{point.gradient_error:.1e}",
+                ", ".join(remarks),
+            ]
+        )
+    print_table(header, table, text_last=True)
+
+
+def _error(point: ScalingPoint) -> float:
+    return float("inf") if point.gradient_error is None else point.gradient_error
+
+
+def _to_dict(point: ScalingPoint, fastest: bool) -> dict[str, Any]:
+    return {
+        **vars(point),
+        "serial": times_to_dict(point.serial),
+        "times": times_to_dict(point.times),
+        "speedup": point.speedup,
+        "diverged": point.times is None,
+        "fastest_within_bound": fastest,
+    }
