@@ -14,23 +14,20 @@ Shapes: leading dimensions are free and written (...), H hidden units; a is (...
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 __all__ = [
     "CellKind",
-    "Linearisation",
     "Propagator",
     "PropagatorKind",
     "Steps",
     "adjoint_step",
-    "adjoint_sweep",
     "gate_cotangents",
     "linearise",
     "step",
-    "sweep",
 ]
 
 CellKind = Literal["classic", "implicit"]
@@ -81,18 +78,6 @@ class Propagator:
         return Propagator(self.cell, self.gamma)
 
 
-class Linearisation(NamedTuple):
-    """One step's adjoint as the factors that multiply lambda = dL/dh+; nothing else of the step is needed.
-
-    `carry` (..., H) is alpha; `gates` (..., 3, H) gives dL/dg for r, z, n; `candidate` (..., H) gives dL/da_n
-    (dL/da equals dL/dg for r and z).
-    """
-
-    carry: Tensor
-    gates: Tensor
-    candidate: Tensor
-
-
 def _gates(a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return r, z, n and g_n, each (..., H)."""
     hidden = h.shape[-1]
@@ -115,68 +100,29 @@ def step(
 
 def linearise(
     a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, propagator: Propagator, m: Steps = 1.0
-) -> Linearisation:
-    """Return the adjoint's factors of the step from h (..., H) with projected input a (..., 3H).
+) -> Tensor:
+    """Return the adjoint's factors (..., 5, H) of the step from h (..., H) with projected input a (..., 3H).
 
-    Any number of steps at once: the gates are computed anew from the states in one product.
+    They multiply lambda = dL/dh+, and nothing else of the step is needed: alpha itself; then what gives dL/dg
+    for r, z and n; then what gives dL/da_n (for r and z, dL/da equals dL/dg).
     """
     r, z, n, g_n = _gates(a, h, w_hh, b_hh)
     alpha = propagator.alpha(z, m)
     candidate = (1.0 - alpha) * (1.0 - n * n)
     gate_r = candidate * g_n * r * (1.0 - r)
     gate_z = propagator.alpha_derivative(z, m) * (h - n) * z * (1.0 - z)
-    return Linearisation(alpha, torch.stack([gate_r, gate_z, candidate * r], dim=-2), candidate)
+    return torch.stack([alpha, gate_r, gate_z, candidate * r, candidate], dim=-2)
 
 
-def adjoint_step(linearisation: Linearisation, cotangent: Tensor, w_hh: Tensor) -> Tensor:
-    """Carry dL/dh+ (..., H) back over one step: alpha lambda + dg W_hh, the shape of `cotangent`."""
-    dg = (cotangent.unsqueeze(-2) * linearisation.gates).flatten(-2)
-    return torch.addcmul(dg @ w_hh, linearisation.carry, cotangent)
+def adjoint_step(factors: Tensor, cotangent: Tensor, w_hh: Tensor) -> Tensor:
+    """Carry dL/dh+ (..., H) back over one step: alpha lambda + dg W_hh, the shape of `cotangent`.
 
-
-def gate_cotangents(linearisation: Linearisation, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-    """Return dL/da and dL/dg, each (..., 3H), of steps whose dL/dh+ (..., H) is known."""
-    dg = (cotangent.unsqueeze(-2) * linearisation.gates).flatten(-2)
-    hidden = cotangent.shape[-1]
-    da = torch.cat([dg[..., : 2 * hidden], cotangent * linearisation.candidate], dim=-1)
-    return da, dg
-
-
-def sweep(
-    a: Tensor,
-    h: Tensor,
-    w_hh: Tensor,
-    b_hh: Tensor | None,
-    propagator: Propagator,
-    valid: Tensor | None,
-    states: Tensor,
-) -> Tensor:
-    """Propagate h (M, H) through c steps, writing each step's state into `states` (c, M, H).
-
-    `a` is (c, M, 3H); `valid` (c, M, 1) holds 1 for a step of the sequence and 0 past its end, None where
-    all are valid. Returns the state after the last step, a view of `states`.
+    `factors` (..., 5, H) are those of `linearise`.
     """
-    for k in range(a.shape[0]):
-        h = states[k].copy_(step(a[k], h, w_hh, b_hh, propagator, 1.0 if valid is None else valid[k]))
-    return h
+    dg = (cotangent.unsqueeze(-2) * factors[..., 1:4, :]).flatten(-2)
+    return torch.addcmul(dg @ w_hh, factors[..., 0, :], cotangent)
 
 
-def adjoint_sweep(
-    linearisation: Linearisation,
-    cotangent: Tensor,
-    w_hh: Tensor,
-    direct: Tensor | None,
-    cotangents: Tensor,
-) -> Tensor:
-    """Carry `cotangent` (M, H) of the last of c states back to the state before the first step.
-
-    `direct` (c, M, H) holds what the loss adds at each step's state, None for nothing. Each step's whole
-    dL/dh+ is written into `cotangents` (c, M, H). Returns dL/dh (M, H) before the first step.
-    """
-    for k in range(cotangents.shape[0] - 1, -1, -1):
-        if direct is not None:
-            cotangent = cotangent + direct[k]
-        cotangents[k] = cotangent
-        factors = Linearisation(*(factor[k] for factor in linearisation))
-        cotangent = adjoint_step(factors, cotangent, w_hh)
-    return cotangent
+def gate_cotangents(factors: Tensor, cotangent: Tensor) -> Tensor:
+    """Return (..., 4, H) of steps whose dL/dh+ (..., H) is known: dL/dg for r, z and n, and dL/da_n."""
+    return cotangent.unsqueeze(-2) * factors[..., 1:, :]

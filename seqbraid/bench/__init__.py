@@ -13,6 +13,7 @@ from seqbraid.bench.serial import (
     compare_lengths,
     double,
     draw_lengths,
+    passes_of_lengths,
     profile,
 )
 from seqbraid.bench.simulated import SimulatedPass, simulate
@@ -39,6 +40,7 @@ __all__ = [
     "gradient_of",
     "interleave",
     "measure_parallel",
+    "passes_of_lengths",
     "product_rate",
     "profile",
     "relative_error",

@@ -102,4 +102,5 @@ def gradient_of(module: nn.Module) -> Tensor:
 
 def relative_error(found: Tensor, truth: Tensor) -> float:
     """Return the 2-norm of the difference, relative to that of `truth`."""
-    return float(torch.linalg.vector_norm(found - truth) / torch.linalg.vector_norm(truth))
+    with torch.no_grad():
+        return float(torch.linalg.vector_norm(found - truth) / torch.linalg.vector_norm(truth))

@@ -30,6 +30,7 @@ __all__ = [
     "compare_lengths",
     "double",
     "draw_lengths",
+    "passes_of_lengths",
     "profile",
 ]
 
@@ -106,21 +107,30 @@ def compare_lengths(
     layer: Layer, solver: MGRIT, repeats: int, tick: Callable[[], object] = lambda: None
 ) -> UnequalLengths:
     """Measure what unequal lengths cost: ours given `lengths`, torch.nn.GRU given packed sequences."""
-    lengths, x = draw_lengths(layer.size, layer.seed), layer.series
-    torchs = layer.torch_module()
+    lengths = draw_lengths(layer.size, layer.seed)
+    passes = passes_of_lengths(layer, solver, lengths)
+    times = interleave({name: stopwatch(run) for name, (_, run) in passes.items()}, repeats, tick)
+    return UnequalLengths(layer.size, sum(lengths) / (layer.size.T * layer.size.B), times)
+
+
+def passes_of_lengths(
+    layer: Layer, solver: MGRIT, lengths: list[int]
+) -> dict[tuple[str, str], tuple[nn.Module, Callable[[], object]]]:
+    """Return for each contender with "equal" and "unequal" lengths its module and what runs a pass of it."""
+    x, torchs = layer.series, layer.torch_module()
 
     def packed() -> None:
+        # Packing is a part of the work: every batch needs it.
         forward_backward(torchs, pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False))
 
-    contenders: dict[tuple[str, str], Callable[[], float]] = {
-        ("torch", "equal"): stopwatch(partial(forward_backward, torchs, x)),
-        ("torch", "unequal"): stopwatch(packed),
+    passes: dict[tuple[str, str], tuple[nn.Module, Callable[[], object]]] = {
+        ("torch", "equal"): (torchs, partial(forward_backward, torchs, x)),
+        ("torch", "unequal"): (torchs, packed),
     }
     for name, ours in (("serial", layer.module(Serial())), ("mgrit", layer.module(solver))):
-        contenders[name, "equal"] = stopwatch(partial(forward_backward, ours, x))
-        contenders[name, "unequal"] = stopwatch(partial(forward_backward, ours, x, None, lengths))
-    times = interleave(contenders, repeats, tick)
-    return UnequalLengths(layer.size, sum(lengths) / (layer.size.T * layer.size.B), times)
+        passes[name, "equal"] = ours, partial(forward_backward, ours, x)
+        passes[name, "unequal"] = ours, partial(forward_backward, ours, x, None, lengths)
+    return passes
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ __all__ = [
     "add_threads_argument",
     "at_least_zero",
     "describe_solver",
+    "finite",
     "fraction",
     "mgrit_from_options",
     "positive",
@@ -60,6 +61,14 @@ def at_least_zero(text: str) -> float:
     value = _number(text)
     if not 0 <= value < 1e30:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0, below 1e30")
+    return value
+
+
+def finite(text: str) -> float:
+    """Argparse type for a number that can be reckoned with in float32."""
+    value = _number(text)
+    if not -1e30 < value < 1e30:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between -1e30 and 1e30")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -30,6 +31,9 @@ class Communicator(Protocol):
 
     def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
         """Overwrite `tensor` with the one of `root`, in place, and return it."""
+
+    def all_gather(self, share: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
+        """Fill `everything` (sum of counts, ...) with all ranks' shares (counts[rank], ...), and return it."""
 
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """Small Python values of all ranks in rank order; for set-up and reports, not inside a solve."""

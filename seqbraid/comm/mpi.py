@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -74,6 +76,16 @@ class MPICommunicator:
             buffer.copy_(tensor)
         self._wait(self._mpi.Ibcast(buffer.numpy(), root), f"{what} (a broadcast from rank {root})")
         return _store(buffer, tensor)
+
+    def all_gather(self, share: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
+        """See `Communicator.all_gather`."""
+        mine = share.detach().to("cpu").contiguous()
+        buffer = _host_buffer(everything)
+        size_of_one = buffer[:1].numel()
+        elements = [count * size_of_one for count in counts]
+        starts = list(itertools.accumulate(elements[:-1], initial=0))
+        self._wait(self._mpi.Iallgatherv(mine.numpy(), [buffer.numpy(), (elements, starts)]), what)
+        return _store(buffer, everything)
 
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """See `Communicator.all_gather_objects`."""

@@ -6,7 +6,7 @@ import pickle
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -41,7 +41,9 @@ class SimulatedWorld:
 
     A message arrives at the sender's clock + latency + bytes / bandwidth; `send` itself costs its caller
     nothing. A collective ends on every rank at the latest clock of all + ceil(log2 P) (latency + bytes /
-    bandwidth), where a barrier has no bytes and `all_gather_objects` P times those of the longest pickle.
+    bandwidth), where a barrier has no bytes and `all_gather_objects` P times those of the longest pickle;
+    `all_gather` by recursive doubling: ceil(log2 P) latency + (P - 1) / P of the gathered bytes / bandwidth
+    (Thakur, Rabenseifner and Gropp, 2005, section 3.1).
     A crowded network is not modelled, and the ranks share one core's caches.
 
     """
@@ -96,7 +98,7 @@ class _Meeting:
     what: str
     payloads: dict[int, Any] = field(default_factory=dict)
     clock: float = 0.0
-    nbytes: int = 0
+    seconds: float = 0.0
     result: Any = None
 
 
@@ -200,7 +202,7 @@ class SimulatedRank:
         with self._call(what):
             call = f"all_reduce of {_form(tensor)}"
             sum_in_order = partial(reduce, torch.add)
-            tensor.detach().copy_(self._meet(call, what, _copy(tensor), tensor.nbytes, sum_in_order))
+            tensor.detach().copy_(self._meet(call, what, _copy(tensor), self._tree(tensor.nbytes), sum_in_order))
         return tensor
 
     def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
@@ -208,20 +210,35 @@ class SimulatedRank:
         with self._call(what, root):
             call = f"broadcast from rank {root} of {_form(tensor)}"
             payload = _copy(tensor) if self.rank == root else None
-            tensor.detach().copy_(self._meet(call, what, payload, tensor.nbytes)[root])
+            tensor.detach().copy_(self._meet(call, what, payload, self._tree(tensor.nbytes))[root])
         return tensor
+
+    def all_gather(self, share: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
+        """See `Communicator.all_gather`."""
+        with self._call(what):
+            rows = counts[self.rank]
+            if len(share) != rows or len(everything) != sum(counts):
+                raise CommunicationError(
+                    f"rank {self.rank} gives {len(share)} of {len(everything)} rows in {what}; expected {rows} "
+                    f"of {sum(counts)}"
+                )
+            call = f"all_gather into {_form(everything)}"
+            sent = everything.nbytes * (self.size - 1) / self.size
+            seconds = self._rounds() * self._run.world.latency + sent / self._run.world.bandwidth
+            everything.detach().copy_(torch.cat(self._meet(call, what, _copy(share), seconds)))
+        return everything
 
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """See `Communicator.all_gather_objects`; values are pickled, as between processes."""
         with self._call(what):
             pickled = pickle.dumps(value)
-            everyones = self._meet("all_gather_objects", what, pickled, self.size * len(pickled))
+            everyones = self._meet("all_gather_objects", what, pickled, self._tree(self.size * len(pickled)))
             return [pickle.loads(each) for each in everyones]
 
     def barrier(self, what: str) -> None:
         """See `Communicator.barrier`."""
         with self._call(what):
-            self._meet("barrier", what, None, 0)
+            self._meet("barrier", what, None, self._tree(0))
 
     def _main(self) -> None:
         try:
@@ -269,6 +286,13 @@ class SimulatedRank:
     def _seconds(self, nbytes: int) -> float:
         return self._run.world.latency + nbytes / self._run.world.bandwidth
 
+    def _rounds(self) -> int:
+        return (self.size - 1).bit_length()
+
+    def _tree(self, nbytes: int) -> float:
+        """Return the seconds of a collective that hands all bytes on in every round of a binary tree."""
+        return self._rounds() * self._seconds(nbytes)
+
     def _await_turn(self) -> None:
         self.turn.wait()
         self.turn.clear()
@@ -284,7 +308,7 @@ class SimulatedRank:
             self._await_turn()
 
     def _meet(
-        self, call: str, what: str, payload: Any, nbytes: int, combine: Callable[[list[Any]], Any] = list
+        self, call: str, what: str, payload: Any, seconds: float, combine: Callable[[list[Any]], Any] = list
     ) -> Any:
         """Wait for all ranks in a collective; return what `combine` made, once, of their payloads."""
         meeting = self._run.meeting = self._run.meeting or _Meeting(call, what)
@@ -296,7 +320,7 @@ class SimulatedRank:
             )
         payloads[self.rank] = payload
         meeting.clock = max(meeting.clock, self.clock())
-        meeting.nbytes = max(meeting.nbytes, nbytes)
+        meeting.seconds = max(meeting.seconds, seconds)
         if len(payloads) == self.size:
             meeting.result = combine([payloads[rank] for rank in range(self.size)])
             self._run.meeting = None
@@ -306,8 +330,7 @@ class SimulatedRank:
             return f"in {what} ({call}) for {absent}"
 
         self._wait_until(lambda: len(payloads) == self.size, where)
-        rounds = (self.size - 1).bit_length()
-        self._advance_to(meeting.clock + rounds * self._seconds(meeting.nbytes))
+        self._advance_to(meeting.clock + meeting.seconds)
         return meeting.result
 
 

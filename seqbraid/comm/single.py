@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from torch import Tensor
@@ -31,6 +32,10 @@ class SingleProcess:
     def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
         """Return `tensor`."""
         return tensor
+
+    def all_gather(self, share: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
+        """Fill `everything` with `share`, and return it."""
+        return everything.copy_(share)
 
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """Return `[value]`."""

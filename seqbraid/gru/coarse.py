@@ -1,139 +1,192 @@
-"""The GRU's coarse levels, forward and adjoint."""
+"""The GRU's coarse levels, forward and adjoint.
+
+Tensors are kept in the order of time; what the solver hands in and gets back is in the order of the solve.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from seqbraid.cells import Linearisation, Propagator, Steps, adjoint_step, linearise, step
+from seqbraid.cells import Propagator
 from seqbraid.gru.recurrence import Recurrence
-from seqbraid.mgrit import MGRIT, interval_starts, relax_steps
+from seqbraid.kernels import Intervals
+from seqbraid.mgrit import MGRIT, interval_starts
 
-__all__ = ["AdjointSteps", "ForwardSteps"]
+__all__ = ["AdjointSteps", "Counts", "ForwardSteps", "merge_inputs", "turned"]
+
+# The fine steps that each step stands for: one number for all, or int32 (steps, B).
+Counts = int | Tensor
+
+
+def turned(series: Tensor, reverse: bool) -> Tensor:
+    """Return a series (steps, ...) between the order of time and that of a solve, contiguous."""
+    return series.flip(0) if reverse else series
+
+
+def merge_inputs(
+    series: Tensor, counts: Counts, factor: int, options: MGRIT, reverse: bool
+) -> tuple[Tensor, Counts]:
+    """Merge the inputs (steps, B, ·) of `factor` steps each into one, and add up what they count.
+
+    One number for the counts wants a whole number of groups.
+    """
+    steps = len(series)
+    missing = -steps % factor
+    if isinstance(counts, int):
+        groups = series.reshape(-1, factor, *series.shape[1:])
+        merged = groups.mean(dim=1) if options.coarse_input == "mean" else groups[:, 0 if reverse else -1]
+        return merged.contiguous(), counts * factor
+    if missing:
+        # Steps that are not there count nothing.
+        series = torch.cat([series, series.new_zeros((missing, *series.shape[1:]))])
+        counts = torch.cat([counts, counts.new_zeros((missing, *counts.shape[1:]))])
+    groups = series.reshape(-1, factor, *series.shape[1:])
+    each = counts.reshape(-1, factor, counts.shape[-1])
+    total = each.sum(dim=1, dtype=counts.dtype)
+    if options.coarse_input == "mean":
+        weighted = (groups * each.to(series.dtype).unsqueeze(-1)).sum(dim=1)
+        return weighted / total.clamp_min(1).to(series.dtype).unsqueeze(-1), total
+    # The last step that counts; any where none does, since it then does not matter.
+    order = torch.arange(factor, device=series.device).view(1, -1, 1)
+    order = factor - order if reverse else order + 1
+    last = ((each > 0) * order).argmax(dim=1)
+    index = last.view(len(groups), 1, -1, 1).expand(-1, 1, -1, series.shape[-1])
+    return groups.gather(1, index).squeeze(1), total
 
 
 @dataclass(frozen=True)
 class ForwardSteps:
-    """Coarse steps with projected inputs (n, B, 3H); each stands for `counts` valid fine steps of a sequence.
-
-    `counts` is one number for all, or a tensor (n, B or 1, 1).
-    """
+    """Coarse steps with projected inputs (n, B, 3H); each stands for `counts` valid fine steps of a sequence."""
 
     recurrence: Recurrence
-    propagator: Propagator
     options: MGRIT
     inputs: Tensor
-    counts: Steps
-
-    @staticmethod
-    def of(recurrence: Recurrence, options: MGRIT, a: Tensor, valid: Tensor | None) -> ForwardSteps:
-        """Build level 1 from the projected inputs a (c, n, B, 3H) of the fine steps; `valid` ones count."""
-        counts: Steps = 1.0 if valid is None else valid
-        propagator = Propagator(options.coarse, recurrence.fine.gamma, recurrence.fine.cell)
-        inputs, counts = _merge(a, counts, options)
-        return ForwardSteps(recurrence, propagator, options, inputs, counts)
+    counts: Counts
+    reverse: bool
 
     @property
     def count(self) -> int:
         """See `mgrit.Steps`."""
         return len(self.inputs)
 
-    def apply(self, states: Tensor, which: slice) -> Tensor:
-        """See `mgrit.Steps`."""
-        weights = self.recurrence
-        return step(self.inputs[which], states, weights.w_hh, weights.b_hh, self.propagator, self._m(which))
+    @property
+    def propagator(self) -> Propagator:
+        """The coarse propagator."""
+        return Propagator(self.options.coarse, self.recurrence.fine.gamma, self.recurrence.fine.cell)
 
-    def linearise(self, points: Tensor) -> Linearisation:
-        """Return all steps' factors (n, B, ·) about the states (n, B, H) before them."""
-        weights = self.recurrence
-        return linearise(
-            self.inputs, points, weights.w_hh, weights.b_hh, self.propagator, self._m(slice(None))
+    @property
+    def _m(self) -> Counts:
+        """The fine steps that the propagator is to stand for."""
+        if self.options.coarse_step == "scaled":
+            return self.counts
+        return 1 if isinstance(self.counts, int) else self.counts.clamp_max(1)
+
+    def propagate(self, points: Tensor, coarsening: int, source: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `mgrit.Steps`."""
+        intervals = Intervals(self.count, max(coarsening, 1), self.reverse)
+        states = None if coarsening == 1 else points.new_empty((self.count, *points.shape[1:]))
+        ends = self.recurrence.sweeps.forward(
+            self.inputs,
+            points,
+            intervals,
+            self.propagator,
+            self._m,
+            source=None if source is None else turned(source, self.reverse),
+            states=states,
         )
+        if states is None or not self.count:
+            return points, ends
+        before = torch.cat([points[:1], turned(states, self.reverse)[:-1]])
+        missing = -self.count % coarsening if self.reverse else 0
+        before[coarsening - missing :: coarsening] = points[1:]
+        return before, ends
 
-    def coarsen(self, factor: int, short_first: bool) -> ForwardSteps:
+    def linearise(self, points: Tensor) -> Tensor:
+        """Return all steps' factors (n, B, 5, H), in the order of time, about the states (n, B, H) before them."""
+        factors = points.new_empty((*points.shape[:-1], 5, points.shape[-1]))
+        intervals = Intervals(self.count, 1, self.reverse)
+        self.recurrence.sweeps.forward(
+            self.inputs, points, intervals, self.propagator, self._m, factors=factors
+        )
+        return factors
+
+    def coarsen(self, factor: int) -> ForwardSteps:
         """See `mgrit.Steps`."""
-        missing = -self.count % factor
+        inputs, counts = merge_inputs(self.inputs, self.counts, factor, self.options, self.reverse)
+        return replace(self, inputs=inputs, counts=counts)
+
+    def gather(self, gather: Callable[[Tensor], Tensor]) -> ForwardSteps:
+        """See `mgrit.Steps`."""
+
+        def of_all(series: Tensor) -> Tensor:
+            return turned(gather(turned(series, self.reverse)), self.reverse).contiguous()
+
+        inputs = of_all(self.inputs)
         counts = self.counts
-        if isinstance(counts, float):
-            if not missing:
-                inputs, counts = _merge(_group(self.inputs, factor, 0, False), counts, self.options)
-                return ForwardSteps(self.recurrence, self.propagator, self.options, inputs, counts)
-            counts = self.inputs.new_full((self.count, 1, 1), counts)
-        # Steps that are not there count nothing.
-        inputs, counts = _merge(
-            _group(self.inputs, factor, missing, short_first),
-            _group(counts, factor, missing, short_first),
-            self.options,
-        )
-        return ForwardSteps(self.recurrence, self.propagator, self.options, inputs, counts)
-
-    def _m(self, which: slice) -> Steps:
-        """Return the fine steps that the propagator is to stand for."""
-        unit = self.options.coarse_step == "unit"
-        if isinstance(self.counts, float):
-            return 1.0 if unit else self.counts
-        counts = self.counts[which]
-        return counts.clamp_max(1.0) if unit else counts
-
-
-def _group(values: Tensor, factor: int, missing: int, at_front: bool) -> Tensor:
-    """Return (n, ...) as (factor, groups, ...), with `missing` zeros in the first or the last group."""
-    if missing:
-        zeros = values.new_zeros((missing, *values.shape[1:]))
-        values = torch.cat([zeros, values] if at_front else [values, zeros])
-    return values.reshape(-1, factor, *values.shape[1:]).transpose(0, 1)
-
-
-def _merge(a: Tensor, counts: Steps, options: MGRIT) -> tuple[Tensor, Steps]:
-    """Merge the inputs a (c, n, B, 3H) of c steps into one (n, B, 3H), and add up what they count."""
-    if isinstance(counts, float):
-        return (a.mean(dim=0) if options.coarse_input == "mean" else a[-1]), counts * len(a)
-    total = counts.sum(dim=0)
-    if options.coarse_input == "mean":
-        return (a * counts).sum(dim=0) / total.clamp_min(1.0), total
-    # The last step that counts; the first where none does, since it then does not matter.
-    order = torch.arange(len(a), device=a.device).view(-1, 1, 1, 1)
-    last = ((counts > 0) * order).amax(dim=0).expand(a.shape[1:])
-    return a.gather(0, last.unsqueeze(0)).squeeze(0), total
+        if not isinstance(counts, int):
+            counts = of_all(counts)
+        return replace(self, inputs=inputs, counts=counts)
 
 
 @dataclass(frozen=True)
 class AdjointSteps:
-    """The coarse steps' transposed linearisations about `points` (n, B, H), in reversed order.
+    """The coarse steps' transposed linearisations: factors (n, B, 5, H), in the order of time.
 
-    `source` (n, B, H), in reversed order too, is what the loss adds within each step's interval, carried to
-    its start; None for nothing.
+    `source` (n, B, H), in the order of the solve, is what the loss adds within each step's interval, carried to
+    its start; None for nothing. `forward` and the states `points` (n, B, H) before its steps, in its order, are
+    what the next level is made of; the steps of all ranks have none.
     """
 
-    forward: ForwardSteps
-    points: Tensor
-    factors: Linearisation
+    recurrence: Recurrence
+    factors: Tensor
     source: Tensor | None
+    reverse: bool
+    forward: ForwardSteps | None = None
+    points: Tensor | None = None
 
     @staticmethod
     def of(forward: ForwardSteps, points: Tensor, source: Tensor | None) -> AdjointSteps:
         """Linearise the forward steps about the states before them."""
-        factors = Linearisation(*(factor.flip(0) for factor in forward.linearise(points)))
-        return AdjointSteps(forward, points, factors, source)
+        factors = forward.linearise(points)
+        return AdjointSteps(forward.recurrence, factors, source, not forward.reverse, forward, points)
 
     @property
     def count(self) -> int:
         """See `mgrit.Steps`."""
-        return len(self.points)
+        return len(self.factors)
 
-    def apply(self, states: Tensor, which: slice) -> Tensor:
+    def propagate(self, points: Tensor, coarsening: int, source: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `mgrit.Steps`."""
-        factors = Linearisation(*(factor[which] for factor in self.factors))
-        carried = adjoint_step(factors, states, self.forward.recurrence.w_hh)
-        return carried if self.source is None else carried + self.source[which]
+        if self.source is not None:
+            source = self.source if source is None else source + self.source
+        cotangents = None if coarsening == 1 else points.new_empty((self.count, *points.shape[1:]))
+        ends = self.recurrence.sweeps.adjoint(
+            self.factors,
+            points,
+            Intervals(self.count, max(coarsening, 1), self.reverse),
+            source=None if source is None else turned(source, self.reverse),
+            cotangents=cotangents,
+        )
+        return points if cotangents is None else turned(cotangents, self.reverse), ends
 
-    def coarsen(self, factor: int, short_first: bool) -> AdjointSteps:
+    def coarsen(self, factor: int) -> AdjointSteps:
         """See `mgrit.Steps`."""
-        forward = self.forward.coarsen(factor, not short_first)
-        points = interval_starts(self.points, factor, not short_first)
+        if self.forward is None or self.points is None:
+            raise RuntimeError("the coarsest level's steps on all ranks have no level below them")
+        forward = self.forward.coarsen(factor)
+        points = interval_starts(self.points, factor, self.forward.reverse) if len(self.points) else self.points
         source = None
         if self.source is not None:
-            _, source = relax_steps(self, factor, short_first, torch.zeros_like(points), None)
+            # What the loss adds inside the groups, carried to their starts.
+            _, source = self.propagate(torch.zeros_like(points), factor, None)
         return AdjointSteps.of(forward, points, source)
+
+    def gather(self, gather: Callable[[Tensor], Tensor]) -> AdjointSteps:
+        """See `mgrit.Steps`."""
+        factors = turned(gather(turned(self.factors, self.reverse)), self.reverse)
+        source = None if self.source is None else gather(self.source)
+        return AdjointSteps(self.recurrence, factors, source, self.reverse)

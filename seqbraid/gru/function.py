@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from seqbraid.cells import CellKind, Linearisation, gate_cotangents
+from seqbraid.cells import CellKind
 from seqbraid.comm import Communicator, sum_in_one_message
-from seqbraid.gru.coarse import ForwardSteps
-from seqbraid.gru.layout import Layout
+from seqbraid.gru.coarse import ForwardSteps, merge_inputs
+from seqbraid.gru.gradients import Gradients
 from seqbraid.gru.problems import AdjointProblem, ForwardProblem
 from seqbraid.gru.recurrence import Recurrence
+from seqbraid.gru.trajectory import Projection, Trajectory
+from seqbraid.kernels import Intervals
 from seqbraid.mgrit import (
     MGRIT,
     DirectionReport,
@@ -54,21 +56,28 @@ class LayerPlan:
     reverse: bool = False
 
     @property
-    def serial(self) -> bool:
-        """Whether the layer is solved step by step."""
-        return not isinstance(self.solver, MGRIT) or self.solver.levels == 1
+    def mgrit(self) -> MGRIT | None:
+        """The parallel solver's options; None where the layer is solved step by step."""
+        solver = self.solver
+        return solver if isinstance(solver, MGRIT) and solver.levels > 1 else None
 
-    def layout(self) -> Layout:
-        """Return how this rank's slice is cut into intervals."""
-        return Layout.of(self.partition.steps, Serial() if self.serial else self.solver, self.reverse)
+    @property
+    def intervals(self) -> Intervals:
+        """How this rank's slice is cut; a serial solver takes it as one interval."""
+        steps = self.partition.steps
+        if self.mgrit is None:
+            return Intervals.one(steps, self.reverse)
+        return Intervals(steps, self.mgrit.coarsening, self.reverse)
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether all states and the adjoint's factors are kept, not the C-points alone."""
+        return self.mgrit is None or self.mgrit.storage == "states"
 
     def neighbours(self, direction: str, against: bool) -> Neighbours:
-        """Return the ranks before and after this one in a solve along, or against, the order of the layer."""
-        previous, following = self.partition.previous, self.partition.next
-        if self.reverse != against:
-            previous, following = following, previous
+        """Return the ranks around this one in a solve along, or against, the order of the layer."""
         what = f"GRU layer {self.layer}{' reverse' if self.reverse else ''}: {direction} solve"
-        return Neighbours(self.communicator, previous, following, what)
+        return Neighbours(self.communicator, self.partition, self.reverse != against, what)
 
     @property
     def first_rank(self) -> int:
@@ -100,22 +109,28 @@ class LayerFunction(Function):
         plan: LayerPlan,
     ) -> tuple[Tensor, Tensor]:
         recurrence = Recurrence.of(w_hh, b_hh, plan.cell, plan.gamma)
-        solved = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan)
-        if _diverged(solved.entry, x.dtype, "forward", plan):
-            residuals = solved.entry.residuals
+        keep = any(ctx.needs_input_grad)
+        states, trajectory, coarse, entry = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan, keep)
+        if _diverged(entry, x.dtype, "forward", plan):
+            residuals = entry.residuals
             plan = replace(plan, solver=Serial())
-            solved = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan)
-            solved.entry = replace(solved.entry, residuals=residuals, solved_serially=True)
-        plan.report.forward.append(solved.entry)
+            states, trajectory, coarse, entry = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan, keep)
+            entry = replace(entry, residuals=residuals, solved_serially=True)
+        plan.report.forward.append(entry)
 
-        states = solved.problem.states
-        output = plan.layout().from_intervals(states)
+        output = states
         if plan.valid is not None:
-            output = output.masked_fill(~plan.valid.unsqueeze(-1), 0.0)
-        h_n = states[-1, -1].clone() if solved.problem.intervals else torch.empty_like(h0)
+            output = states.masked_fill(~plan.valid.unsqueeze(-1), 0.0)
+        h_n = states[0 if plan.reverse else -1].clone() if len(states) else torch.empty_like(h0)
         plan.communicator.broadcast(h_n, plan.last_rank, f"GRU layer {plan.layer}: final state")
         ctx.plan = plan
-        ctx.save_for_backward(solved.cut_x, solved.a, states, solved.points, w_ih, w_hh, b_hh)
+        inputs = None if coarse is None else coarse.inputs
+        counts = None if coarse is None or isinstance(coarse.counts, int) else coarse.counts
+        ctx.coarse_count = None if coarse is None or counts is not None else coarse.counts
+        kept = states if plan.keeps_states else None
+        ctx.save_for_backward(
+            x, w_ih, w_hh, b_ih, b_hh, trajectory.points, kept, trajectory.factors, inputs, counts
+        )
         ctx.set_materialize_grads(False)
         return output, h_n
 
@@ -130,125 +145,138 @@ class LayerFunction(Function):
     @staticmethod
     def _backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> tuple[Tensor | None, ...]:
         plan: LayerPlan = ctx.plan
-        cut_x, a, states, points, w_ih, w_hh, b_hh = ctx.saved_tensors
+        x, w_ih, w_hh, b_ih, b_hh, points, states, factors, coarse_inputs, coarse_counts = ctx.saved_tensors
         recurrence = Recurrence.of(w_hh, b_hh, plan.cell, plan.gamma)
-        layout = plan.layout()
-        valid = layout.valid_steps(plan.valid, states)
-        before = torch.cat([points.unsqueeze(0), states[:-1]])
-        fine = recurrence.linearise(a, before, valid)
+        projection = None if plan.keeps_states else Projection(x, w_ih, b_ih)
+        trajectory = Trajectory(
+            recurrence, plan.intervals, points, _fine_counts(plan), states, factors, projection
+        )
         coarse = None
-        if isinstance(plan.solver, MGRIT) and not plan.serial:
-            coarse = ForwardSteps.of(recurrence, plan.solver, a, valid)
+        if plan.mgrit is not None:
+            counts = ctx.coarse_count if coarse_counts is None else coarse_counts
+            coarse = ForwardSteps(recurrence, plan.mgrit, coarse_inputs, counts, plan.reverse)
         direct = None
         if grad_output is not None:
             if plan.valid is not None:
                 grad_output = grad_output.masked_fill(~plan.valid.unsqueeze(-1), 0.0)
-            direct = layout.to_intervals(grad_output)
-        initial = states.new_zeros(states.shape[2:]) if grad_h_n is None else grad_h_n.contiguous()
+            direct = grad_output.contiguous()
+        initial = x.new_zeros(points.shape[1:]) if grad_h_n is None else grad_h_n.contiguous()
 
-        problem = AdjointProblem(w_hh, fine, direct, coarse, points, not plan.reverse)
-        cotangents, grad_h0, entry = _solve_adjoint(problem, fine, direct, initial, w_hh, plan)
-        plan.report.backward.append(entry)
-
-        da, dg = gate_cotangents(fine, cotangents)
-        da, dg = da.flatten(0, -2), dg.flatten(0, -2)
-        needs = ctx.needs_input_grad
-        grad_x = layout.from_intervals((da @ w_ih).view_as(cut_x)) if needs[0] else None
-        gradients = [
-            da.t() @ cut_x.flatten(0, -2) if needs[2] else None,
-            dg.t() @ before.flatten(0, -2) if needs[3] else None,
-            da.sum(dim=0) if needs[4] else None,
-            dg.sum(dim=0) if needs[5] else None,
-        ]
-        computed = [gradient for gradient in gradients if gradient is not None]
+        needs_x, needs_h0, *needs_parameters, _ = ctx.needs_input_grad
+        needs = (needs_x, *needs_parameters)
+        gradients, grad_h0 = _solve_adjoint(trajectory, direct, initial, coarse, x, w_ih, needs, plan)
+        of_parameters = gradients.of_parameters()
+        computed = [gradient for gradient in of_parameters if gradient is not None]
         what = f"GRU layer {plan.layer}: sum of the gradients"
         sum_in_one_message(computed, plan.communicator, what)
-        if needs[1]:
+        if needs_h0:
             what = f"GRU layer {plan.layer}: gradient of h0"
             grad_h0 = plan.communicator.broadcast(grad_h0.contiguous(), plan.first_rank, what)
-        return grad_x, grad_h0 if needs[1] else None, *gradients, None
+        return gradients.of_x(), grad_h0 if needs_h0 else None, *of_parameters, None
 
 
-@dataclass
-class _Forward:
-    """A forward solve: the input and its projection cut into intervals, the C-points, the solved problem."""
-
-    cut_x: Tensor
-    a: Tensor
-    points: Tensor
-    problem: ForwardProblem
-    entry: DirectionReport
+def _fine_counts(plan: LayerPlan) -> Tensor | None:
+    """Return 1 for steps of a sequence and 0 past its end (T, B); None where all are steps."""
+    return None if plan.valid is None else plan.valid.to(torch.int32)
 
 
 def _solve_forward(
-    x: Tensor, h0: Tensor, w_ih: Tensor, b_ih: Tensor | None, recurrence: Recurrence, plan: LayerPlan
-) -> _Forward:
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    b_ih: Tensor | None,
+    recurrence: Recurrence,
+    plan: LayerPlan,
+    for_adjoint: bool,
+) -> tuple[Tensor, Trajectory, ForwardSteps | None, DirectionReport]:
+    """Return all states (T, B, H), what the adjoint needs, the coarse level and the report's entry."""
     start = plan.communicator.clock()
-    layout = plan.layout()
-    cut_x = layout.to_intervals(x)
-    a = torch.nn.functional.linear(cut_x, w_ih, b_ih)
-    valid = layout.valid_steps(plan.valid, a)
+    counts = _fine_counts(plan)
+    projection = Projection.of(x, w_ih, b_ih, keep=plan.keeps_states)
     coarse = None
-    if isinstance(plan.solver, MGRIT) and not plan.serial:
-        coarse = ForwardSteps.of(recurrence, plan.solver, a, valid)
-    problem = ForwardProblem(recurrence, a, valid, coarse, plan.reverse)
+    if plan.mgrit is not None:
+        coarse = _coarse_level(x, w_ih, b_ih, counts, recurrence, plan.mgrit, plan)
+    states = x.new_empty((*x.shape[:2], h0.shape[-1]))
+    factors = x.new_empty((*x.shape[:2], 5, h0.shape[-1])) if for_adjoint and plan.keeps_states else None
+    inputs = Trajectory(recurrence, plan.intervals, h0.unsqueeze(0), counts, None, None, projection)
+    problem = ForwardProblem(inputs, coarse, states, factors)
     neighbours = plan.neighbours("forward", against=False)
     solution = _solve(problem, h0, neighbours, plan, backward=False)
+    trajectory = replace(inputs, points=solution.points, factors=factors)
+    kept = [solution.points] + ([] if factors is None else [states, factors])
     entry = _entry(plan, solution, problem.sweeps, neighbours, start)
-    return _Forward(cut_x, a, solution.points, problem, entry)
+    entry = replace(entry, kept_bytes=sum(tensor.nbytes for tensor in kept) if for_adjoint else 0)
+    return states, trajectory, coarse, entry
+
+
+def _coarse_level(
+    x: Tensor,
+    w_ih: Tensor,
+    b_ih: Tensor | None,
+    counts: Tensor | None,
+    recurrence: Recurrence,
+    options: MGRIT,
+    plan: LayerPlan,
+) -> ForwardSteps:
+    """Build level 1. Inputs are merged before they are projected: it is the same, and less work."""
+    each: int | Tensor = 1
+    if counts is not None:
+        each = counts
+    elif plan.partition.total % options.slice_multiple:
+        # The last interval is short, on whichever rank it lies: all ranks then count step by step.
+        each = torch.ones(x.shape[:2], dtype=torch.int32, device=x.device)
+    merged, merged_counts = merge_inputs(x, each, options.coarsening, options, plan.reverse)
+    inputs = torch.nn.functional.linear(merged, w_ih, b_ih)
+    return ForwardSteps(recurrence, options, inputs, merged_counts, plan.reverse)
 
 
 def _solve_adjoint(
-    problem: AdjointProblem,
-    fine: Linearisation,
+    trajectory: Trajectory,
     direct: Tensor | None,
     initial: Tensor,
-    w_hh: Tensor,
+    coarse: ForwardSteps | None,
+    x: Tensor,
+    w_ih: Tensor,
+    needs: tuple[bool, ...],
     plan: LayerPlan,
-) -> tuple[Tensor, Tensor, DirectionReport]:
-    """Return dL/dh at every step (c, n, B, H), dL/dh0 (right on the first rank only), the report's entry."""
+) -> tuple[Gradients, Tensor]:
+    """Return the gradients and dL/dh0 (right on the first rank only)."""
     start = plan.communicator.clock()
     neighbours = plan.neighbours("backward", against=True)
+    gradients = Gradients(x, w_ih, needs)
+    problem = AdjointProblem(trajectory, direct, gradients, coarse)
     solution = _solve(problem, initial, neighbours, plan, backward=True)
     entry = _entry(plan, solution, problem.sweeps, neighbours, start)
-    if not _diverged(entry, initial.dtype, "backward", plan):
-        return problem.cotangents, solution.end, entry
-
-    # The same factors, about the same states, as one interval.
-    layout = plan.layout()
-    whole = Layout.of(layout.steps, Serial(), plan.reverse)
-
-    def in_one_piece(cut: Tensor) -> Tensor:
-        return whole.to_intervals(layout.from_intervals(cut))
-
-    factors = Linearisation(*(in_one_piece(factor) for factor in fine))
-    one = None if direct is None else in_one_piece(direct)
-    serial = AdjointProblem(w_hh, factors, one, None, initial.unsqueeze(0), not plan.reverse)
-    solution = solve_in_sequence(serial, initial, neighbours)
-    cotangents = layout.to_intervals(whole.from_intervals(serial.cotangents))
-    seconds = plan.communicator.clock() - start
-    return cotangents, solution.end, replace(entry, seconds=seconds, solved_serially=True)
+    if _diverged(entry, initial.dtype, "backward", plan):
+        # The same factors, about the same states, in sequence.
+        gradients = Gradients(x, w_ih, needs)
+        problem = AdjointProblem(trajectory, direct, gradients, None)
+        solution = solve_in_sequence(problem, initial, neighbours)
+        seconds = plan.communicator.clock() - start
+        entry = replace(entry, seconds=seconds, solved_serially=True)
+    plan.report.backward.append(entry)
+    return gradients, solution.end
 
 
 def _solve(
     problem: Problem, initial: Tensor, neighbours: Neighbours, plan: LayerPlan, backward: bool
 ) -> Solution:
-    solver = plan.solver
-    if plan.serial or not isinstance(solver, MGRIT):
+    solver = plan.mgrit
+    if solver is None:
         return solve_in_sequence(problem, initial, neighbours)
     iterations = solver.backward_iterations if backward else solver.forward_iterations
     return solve_in_parallel(problem, initial, neighbours, solver, iterations)
 
 
 def _entry(
-    plan: LayerPlan, solution: Solution, sweeps: int, neighbours: Neighbours, start: float
+    plan: LayerPlan, solution: Solution, sweeps: float, neighbours: Neighbours, start: float
 ) -> DirectionReport:
     return DirectionReport(
         plan.layer,
         solution.residuals,
         plan.communicator.clock() - start,
         neighbours.seconds,
-        sweeps,
+        round(sweeps),
         solution.coarse_sequences,
         solution.coarse_batches,
         plan.reverse,

@@ -5,42 +5,54 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqbraid.cells import Linearisation, adjoint_sweep, sweep
 from seqbraid.gru.coarse import AdjointSteps, ForwardSteps
-from seqbraid.gru.recurrence import Recurrence
+from seqbraid.gru.gradients import Gradients
+from seqbraid.gru.trajectory import Trajectory, steps_at_once
+from seqbraid.kernels import Chunk, Intervals
 
 __all__ = ["AdjointProblem", "ForwardProblem"]
 
+# Rows that a sweep needs to be at full speed.
+_FULL_ROWS = 24
+
 
 class ForwardProblem:
-    """States from projected inputs a (c, n, B, 3H), in the order of the solve.
+    """States from projected inputs.
 
-    `states` (c, n, B, H) are those of the last relaxation, `sweeps` counts relaxations. `coarse` is level 1,
-    None for a solve in sequence; `short_first` tells a solve that runs backward in time.
+    A relaxation that keeps writes into `states` (T, B, H) and `factors` (T, B, 5, H), None for not. `trajectory`
+    has the inputs; its C-points are not read. `sweeps` counts relaxations in units of all intervals. `coarse` is
+    level 1, None for a solve in sequence.
     """
 
     def __init__(
         self,
-        recurrence: Recurrence,
-        a: Tensor,
-        valid: Tensor | None,
+        trajectory: Trajectory,
         coarse: ForwardSteps | None,
-        short_first: bool,
+        states: Tensor,
+        factors: Tensor | None,
     ) -> None:
-        self.intervals: int = a.shape[1]
-        self.short_first = short_first
-        self.states = a.new_empty((*a.shape[:-1], a.shape[-1] // 3))
-        self.sweeps = 0
-        self._recurrence = recurrence
-        self._a = a
-        self._valid = valid
+        self.intervals = trajectory.intervals.count
+        self.short_first = trajectory.intervals.reverse
+        batch, hidden = states.shape[1:]
+        self.together = max(1, _FULL_ROWS // batch)
+        self.sweeps = 0.0
+        self._trajectory = trajectory
         self._coarse = coarse
+        self._states = states
+        self._factors = factors
+        projected = trajectory.projection is not None and trajectory.projection.whole is not None
+        self._at_once = None if projected else steps_at_once(batch, hidden)
 
-    def relax(self, points: Tensor) -> Tensor:
+    def relax(self, points: Tensor, which: slice, keep: bool) -> Tensor:
         """See `Problem.relax`."""
-        self.sweeps += 1
-        weights = self._recurrence
-        return sweep(self._a, points, weights.w_hh, weights.b_hh, weights.fine, self._valid, self.states)
+        self.sweeps += len(points) / self.intervals if self.intervals else 0.0
+        ends = points.clone()
+        for chunk in self._trajectory.intervals.chunks(which, self._at_once):
+            rows = slice(chunk.which.start - which.start, chunk.which.stop - which.start)
+            states = self._states[chunk.times] if keep else None
+            factors = self._factors[chunk.times] if keep and self._factors is not None else None
+            ends[rows] = self._trajectory.forward(chunk, ends[rows], states, factors)
+        return ends
 
     def coarse_steps(self) -> ForwardSteps:
         """See `Problem.coarse_steps`."""
@@ -52,41 +64,71 @@ class ForwardProblem:
 class AdjointProblem:
     """Cotangents of the states, against the order of the forward solve, about the states that it returned.
 
-    The unknown at a C-point is dL/dh carried back from the steps after it; what the loss adds at a state
-    itself, `direct` (c, n, B, H), enters with the interval that ends there. `cotangents` (c, n, B, H) are
-    the whole dL/dh of the last relaxation, `sweeps` counts relaxations. `coarse` is the forward solve's
-    level 1 and `points` (n, B, H) its C-points.
+    The unknown at a C-point is dL/dh carried back from the steps after it; what the loss adds at a state itself,
+    `direct` (T, B, H), enters with the interval that ends there. A relaxation that keeps adds every step's
+    gate cotangents to `gradients`. `sweeps` counts relaxations in units of all intervals. `coarse` is the forward
+    solve's level 1, None for a solve in sequence, which takes all steps as one interval.
     """
 
     def __init__(
         self,
-        w_hh: Tensor,
-        fine: Linearisation,
+        trajectory: Trajectory,
         direct: Tensor | None,
+        gradients: Gradients,
         coarse: ForwardSteps | None,
-        points: Tensor,
-        short_first: bool,
     ) -> None:
-        self.intervals: int = fine.carry.shape[1] if fine.carry.shape[0] else 0
-        self.short_first = short_first
-        self.cotangents = torch.empty_like(fine.carry)
-        self.sweeps = 0
-        self._w_hh = w_hh
-        self._fine = fine
+        forward = trajectory.intervals
+        self.short_first = not forward.reverse
+        self._whole = coarse is None
+        self.intervals = min(1, forward.count) if self._whole else forward.count
+        batch, hidden = trajectory.points.shape[1:]
+        self.together = max(1, _FULL_ROWS // batch)
+        self.sweeps = 0.0
+        self._trajectory = trajectory
         self._direct = direct
+        self._gradients = gradients
         self._coarse = coarse
-        self._points = points
+        self._at_once = steps_at_once(batch, hidden)
 
-    def relax(self, points: Tensor) -> Tensor:
+    def relax(self, points: Tensor, which: slice, keep: bool) -> Tensor:
         """See `Problem.relax`."""
-        self.sweeps += 1
-        ends = adjoint_sweep(self._fine, points.flip(0), self._w_hh, self._direct, self.cotangents)
-        return ends.flip(0)
+        self.sweeps += len(points) / self.intervals if self.intervals else 0.0
+        ends = points.clone()
+        if not len(points):
+            return ends
+        forward = self._trajectory.intervals
+        # The forward solve's count of the same intervals.
+        first = 0 if self._whole else forward.count - which.stop
+        last = forward.count if self._whole else forward.count - which.start
+        at_once = self._at_once if keep or self._trajectory.factors is None else None
+        for chunk in reversed(forward.chunks(slice(first, last), at_once)):
+            rows = slice(0, 1) if self._whole else slice(last - chunk.which.stop, last - chunk.which.start)
+            ends[rows] = self._adjoint(chunk, ends[rows], keep)
+        return ends
+
+    def _adjoint(self, chunk: Chunk, points: Tensor, keep: bool) -> Tensor:
+        factors, before = self._trajectory.around(chunk, keep and self._gradients.needs_states)
+        steps, batch, _, hidden = factors.shape
+        gates = factors.new_empty((steps, batch, 4, hidden)) if keep else None
+        length = steps if self._whole else chunk.intervals.length
+        ends = self._trajectory.recurrence.sweeps.adjoint(
+            factors,
+            points,
+            Intervals(steps, length, self.short_first),
+            direct=None if self._direct is None else self._direct[chunk.times],
+            gates=gates,
+        )
+        if gates is not None:
+            self._gradients.add(chunk.times, gates, before)
+        return ends
 
     def coarse_steps(self) -> AdjointSteps:
         """See `Problem.coarse_steps`."""
         if self._coarse is None:
             raise RuntimeError("a problem that is solved in sequence has no coarse level")
-        # What the loss adds inside the intervals, carried to their starts: the initial guess needs it.
-        source = None if self._direct is None else self.relax(torch.zeros_like(self._points))
-        return AdjointSteps.of(self._coarse, self._points, source)
+        source = None
+        if self._direct is not None:
+            # What the loss adds inside the intervals, carried to their starts: the initial guess needs it.
+            zeros = torch.zeros_like(self._trajectory.points)
+            source = self.relax(zeros, slice(0, self.intervals), keep=False)
+        return AdjointSteps.of(self._coarse, self._trajectory.points, source)

@@ -6,25 +6,20 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from seqbraid.cells import CellKind, Linearisation, Propagator, Steps, linearise
+from seqbraid.cells import CellKind, Propagator
+from seqbraid.kernels import Sweeps, sweeps_for
 
 __all__ = ["Recurrence"]
 
 
 @dataclass(frozen=True)
 class Recurrence:
-    """The hidden-to-hidden weights (3H, H), their bias (3H) or None, and the fine propagator."""
+    """The fine propagator, and the sweeps with the hidden-to-hidden weights."""
 
-    w_hh: Tensor
-    b_hh: Tensor | None
     fine: Propagator
+    sweeps: Sweeps
 
     @staticmethod
     def of(w_hh: Tensor, b_hh: Tensor | None, cell: CellKind, gamma: float) -> Recurrence:
-        """Return the recurrence of a fine cell with step `gamma`."""
-        return Recurrence(w_hh, b_hh, Propagator(cell, gamma, cell))
-
-    def linearise(self, a: Tensor, before: Tensor, valid: Tensor | None) -> Linearisation:
-        """Return the fine steps' factors (c, n, B, ·) about the states (c, n, B, H) before each step."""
-        m: Steps = 1.0 if valid is None else valid
-        return linearise(a, before, self.w_hh, self.b_hh, self.fine, m)
+        """Return the recurrence of a fine cell with step `gamma`, weights (3H, H) and bias (3H) or None."""
+        return Recurrence(Propagator(cell, gamma, cell), sweeps_for(w_hh, b_hh))

@@ -1,6 +1,6 @@
 """Multigrid reduction in time: the grid over ranks, the problem protocol, the solver and its report."""
 
-from seqbraid.mgrit.coarse import interval_starts, relax_steps
+from seqbraid.mgrit.coarse import interval_starts
 from seqbraid.mgrit.grid import Partition, interval_count, local_slice
 from seqbraid.mgrit.neighbours import Neighbours
 from seqbraid.mgrit.options import MGRIT, Serial
@@ -24,7 +24,6 @@ __all__ = [
     "interval_count",
     "interval_starts",
     "local_slice",
-    "relax_steps",
     "solve_in_parallel",
     "solve_in_sequence",
 ]

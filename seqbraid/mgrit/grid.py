@@ -78,6 +78,10 @@ class Partition:
         """The number of steps on this rank."""
         return self.lengths[self.rank]
 
+    def interval_counts(self, multiple: int) -> tuple[int, ...]:
+        """Return every rank's number of intervals of `multiple` steps."""
+        return tuple(interval_count(length, multiple) for length in self.lengths)
+
     @property
     def first_holder(self) -> int:
         """The rank that holds the first step."""

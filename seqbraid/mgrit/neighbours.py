@@ -1,4 +1,4 @@
-"""The ranks before and after this one in the direction of a solve."""
+"""The ranks around this one in the direction of a solve."""
 
 from __future__ import annotations
 
@@ -8,22 +8,40 @@ import torch
 from torch import Tensor
 
 from seqbraid.comm.base import Communicator
+from seqbraid.mgrit.grid import Partition
 
 __all__ = ["Neighbours"]
 
 
 @dataclass
 class Neighbours:
-    """Messages to the next rank, from the previous one, and sums over all.
+    """Messages to the next rank, from the previous one, and between all, of a solve along a partition.
 
-    `what` names the solve in error messages; `seconds` adds up the time spent here, waiting included.
+    With `reverse` the solve runs from the last step to the first. `what` names the solve in error messages;
+    `seconds` adds up the time spent here, waiting included.
     """
 
     communicator: Communicator
-    previous: int | None
-    next: int | None
+    partition: Partition
+    reverse: bool
     what: str
     seconds: float = field(default=0.0, init=False)
+
+    @property
+    def previous(self) -> int | None:
+        """The rank before this one, None where there is none."""
+        return self.partition.next if self.reverse else self.partition.previous
+
+    @property
+    def next(self) -> int | None:
+        """The rank after this one, None where there is none."""
+        return self.partition.previous if self.reverse else self.partition.next
+
+    def steps_before(self, multiple: int) -> int:
+        """Return how many coarse steps, each of `multiple` fine ones, lie before this rank's."""
+        counts = self.partition.interval_counts(multiple)
+        rank = self.partition.rank
+        return sum(counts[rank + 1 :] if self.reverse else counts[:rank])
 
     def receive(self, like: Tensor) -> Tensor | None:
         """Return the state that the previous rank sent, of the form of `like`; None where there is none."""
@@ -35,11 +53,23 @@ class Neighbours:
         return state
 
     def send(self, state: Tensor) -> None:
-        """Hand a state to the next rank, if there is one."""
+        """Hand a state to the next rank, if there is one; does not wait for it."""
         if self.next is not None:
             start = self.communicator.clock()
             self.communicator.send(state, self.next, self.what)
             self.seconds += self.communicator.clock() - start
+
+    def gather(self, share: Tensor, multiple: int, of_what: str) -> Tensor:
+        """Return all ranks' shares of a series over steps of `multiple` fine ones, in the order of the solve."""
+        if self.communicator.size == 1:
+            return share
+        start = self.communicator.clock()
+        counts = self.partition.interval_counts(multiple)
+        in_time = share.flip(0) if self.reverse else share
+        everything = share.new_empty((sum(counts), *share.shape[1:]))
+        self.communicator.all_gather(in_time, everything, counts, f"{self.what}: {of_what}")
+        self.seconds += self.communicator.clock() - start
+        return everything.flip(0) if self.reverse else everything
 
     def sum(self, tensor: Tensor, of_what: str) -> Tensor:
         """Sum a tensor over all ranks, in place, and return it."""

@@ -13,6 +13,7 @@ CoarseInput = Literal["mean", "point"]
 Relaxation = Literal["FCF", "F"]
 InitialGuess = Literal["coarse", "zero"]
 OnDivergence = Literal["raise", "warn", "serial"]
+Storage = Literal["states", "c_points"]
 
 _CHOICES = {
     "coarse": CoarseKind,
@@ -21,6 +22,7 @@ _CHOICES = {
     "relaxation": Relaxation,
     "initial_guess": InitialGuess,
     "on_divergence": OnDivergence,
+    "storage": Storage,
 }
 
 
@@ -55,6 +57,8 @@ class MGRIT:
         max_iterations: bound on the iterations where a tolerance is given (default 20).
         on_divergence: "raise" (default) SolverDivergedError, "warn" and return the states all the same, or
             "serial": warn and solve again in sequence.
+        storage: what is kept for the adjoint: "states" (default), all that it needs; "c_points": the states
+            at interval starts, from which each adjoint sweep recomputes the rest chunk by chunk.
 
     Raises:
         ValueError: for a value outside these, named in the message.
@@ -74,6 +78,7 @@ class MGRIT:
     tolerance: float | None = None
     max_iterations: int = 20
     on_divergence: OnDivergence = "raise"
+    storage: Storage = "states"
 
     def __post_init__(self) -> None:
         for name in ("coarsening", "levels", "max_iterations"):

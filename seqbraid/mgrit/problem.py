@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
@@ -17,20 +18,30 @@ class Steps(Protocol):
 
     @property
     def count(self) -> int:
-        """The number of steps."""
+        """The number of steps; a rank may hold none."""
 
-    def apply(self, states: Tensor, which: slice) -> Tensor:
-        """Advance `states` (k, ...), one for each of the k steps `which`, by that step each, at once."""
+    def propagate(self, points: Tensor, coarsening: int, source: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Take the states `points` (intervals, ...) through intervals of `coarsening` steps each, at once.
 
-    def coarsen(self, factor: int, short_first: bool) -> Steps:
+        `source` (count, ...) is added after each step: u_{j+1} = Phi_j(u_j) + source_j. Returns the states
+        before each step (count, ...) and those at the ends of the intervals (intervals, ...).
+        """
+
+    def coarsen(self, factor: int) -> Steps:
         """Return the next level, each of whose steps stands for `factor` of these.
 
-        The last may stand for fewer; where `short_first`, the first.
+        The last in time may stand for fewer.
+        """
+
+    def gather(self, gather: Callable[[Tensor], Tensor]) -> Steps:
+        """Return the steps of all ranks.
+
+        `gather` makes of this rank's share (count, ...) of a series in the order of the solve that of all ranks.
         """
 
 
 class Problem(Protocol):
-    """The intervals of a sequence that this rank holds, each from a C-point to the next.
+    """The intervals of a sequence that this rank holds, each from a C-point to the next; it may hold none.
 
     A set of states is a tensor (intervals, ...), one state a tensor (...). An adjoint problem is the same
     with time reversed: its interval 0 is the last in time, and it is the first, not the last, that may be
@@ -45,10 +56,15 @@ class Problem(Protocol):
     def short_first(self) -> bool:
         """Whether the first interval is the one that may be short."""
 
-    def relax(self, points: Tensor) -> Tensor:
-        """Propagate all intervals from their C-points (intervals, ...) with the fine propagator, at once.
+    @property
+    def together(self) -> int:
+        """The number of intervals that are worth relaxing on their own: fewer waste arithmetic."""
 
-        Keeps the states inside the intervals for whoever reads the solution, and returns those at the ends.
+    def relax(self, points: Tensor, which: slice, keep: bool) -> Tensor:
+        """Propagate the intervals `which` from their C-points (k, ...) with the fine propagator, at once.
+
+        Returns the states at their ends. With `keep`, what the states inside are wanted for is kept or done:
+        exactly one such relaxation of every interval is the last of a solve.
         """
 
     def coarse_steps(self) -> Steps:

@@ -24,7 +24,8 @@ class DirectionReport:
     `seconds` is the whole solve, `communication_seconds` what of it went into messages and waiting.
     `fine_sweeps` counts runs of the fine propagator over all of the rank's steps, `coarse_sequences` runs
     through the coarsest level step by step, `coarse_batches` evaluations of a coarse level at once.
-    `reverse` tells the backward direction of a bidirectional layer.
+    `reverse` tells the backward direction of a bidirectional layer. `kept_bytes` is what a forward solve
+    keeps on this rank for the adjoint, besides the input and the weights.
     """
 
     layer: int
@@ -36,6 +37,7 @@ class DirectionReport:
     coarse_batches: int = 0
     reverse: bool = False
     solved_serially: bool = False
+    kept_bytes: int = 0
 
     def __str__(self) -> str:
         """Return the residuals and seconds on one line."""

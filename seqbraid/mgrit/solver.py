@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqbraid.mgrit.coarse import CoarseLevels, c_relax
+from seqbraid.mgrit.coarse import CoarseLevels, move_points
 from seqbraid.mgrit.neighbours import Neighbours
 from seqbraid.mgrit.options import MGRIT
 from seqbraid.mgrit.problem import Problem
@@ -40,7 +40,7 @@ def solve_in_sequence(problem: Problem, initial: Tensor, neighbours: Neighbours)
         return Solution(initial.new_empty((0, *initial.shape)), initial)
     received = neighbours.receive(initial)
     start = (initial if received is None else received).unsqueeze(0)
-    end = problem.relax(start)[0]
+    end = problem.relax(start, slice(0, 1), keep=True)[0]
     neighbours.send(end)
     return Solution(start, end)
 
@@ -48,19 +48,17 @@ def solve_in_sequence(problem: Problem, initial: Tensor, neighbours: Neighbours)
 def solve_in_parallel(
     problem: Problem, initial: Tensor, neighbours: Neighbours, options: MGRIT, iterations: int
 ) -> Solution:
-    """Run MGRIT on two or more levels.
+    """Run MGRIT on two or more levels; collective.
 
     `initial` (...) is the state at the beginning of the whole sequence; `iterations` is exact where
-    `options.tolerance` is None. A rank without intervals only takes part in the sums.
+    `options.tolerance` is None.
     """
     tolerance = options.tolerance
     if tolerance is not None:
         iterations = options.max_iterations
-    levels = CoarseLevels.of(problem, options, neighbours) if problem.intervals else None
-    points = end = last_end = initial
-    if levels is None:
-        points = initial.new_empty((0, *initial.shape))
-    elif options.initial_guess == "coarse":
+    levels = CoarseLevels.of(problem, options, neighbours)
+    everything = slice(0, problem.intervals)
+    if options.initial_guess == "coarse":
         points, end = levels.guess(initial)
     else:
         points, end = _zero_guess(problem, initial, neighbours)
@@ -69,27 +67,59 @@ def solve_in_parallel(
     residuals: tuple[float, ...] = ()
     for iteration in range(iterations + 1):
         # This relaxation opens the iteration, measures the one before, and is the final one at the end.
-        if levels is None:
-            squares.append(torch.zeros(2, dtype=torch.float64))
+        final = iteration == iterations
+        opens_fcf = options.relaxation == "FCF" and not final and tolerance is None
+        if opens_fcf:
+            ends = _relax_last_first(problem, points, neighbours)
         else:
-            ends = problem.relax(points)
-            last_end = ends[-1]
-            squares.append(_residual_squares(points, end, ends))
+            ends = problem.relax(points, everything, keep=final)
+        squares.append(_residual_squares(points, end, ends))
         if tolerance is not None:
             residuals += _reduce_residuals(squares[-1:], neighbours)
             if residuals[-1] <= tolerance or not math.isfinite(residuals[-1]):
+                if not final:
+                    # That this relaxation was the last could not be known before it.
+                    ends = problem.relax(points, everything, keep=True)
                 break
-        if iteration == iterations or levels is None:
-            continue
+        if final:
+            break
         if options.relaxation == "FCF":
-            points = c_relax(points, ends, neighbours, options.c_weight)
-            ends = problem.relax(points)
+            if not opens_fcf and len(ends):
+                neighbours.send(ends[-1])
+            points, ends = _move_and_relax(problem, points, ends, initial, neighbours, options.c_weight)
         points, end = levels.correct(points, ends - levels.apply(points), initial)
     if tolerance is None:
         residuals = _reduce_residuals(squares, neighbours)
-    if levels is None:
-        return Solution(points, last_end, residuals)
+    last_end = ends[-1] if len(ends) else initial
     return Solution(points, last_end, residuals, levels.sequences, levels.batches)
+
+
+def _relax_last_first(problem: Problem, points: Tensor, neighbours: Neighbours) -> Tensor:
+    """F-relaxation that hands its last state to the next rank before it goes through the other intervals."""
+    count, few = problem.intervals, problem.together
+    if neighbours.next is None or count < 2 * few:
+        ends = problem.relax(points, slice(0, count), keep=False)
+        if count:
+            neighbours.send(ends[-1])
+        return ends
+    last = problem.relax(points[count - few :], slice(count - few, count), keep=False)
+    neighbours.send(last[-1])
+    return torch.cat([problem.relax(points[: count - few], slice(0, count - few), keep=False), last])
+
+
+def _move_and_relax(
+    problem: Problem, points: Tensor, ends: Tensor, initial: Tensor, neighbours: Neighbours, weight: float
+) -> tuple[Tensor, Tensor]:
+    """C- and F-relaxation, in which the first interval comes last: it waits for the rank before."""
+    count, few = problem.intervals, problem.together
+    if neighbours.previous is None or count < 2 * few:
+        points = move_points(points, ends, neighbours.receive(initial), weight)
+        return points, problem.relax(points, slice(0, count), keep=False)
+    others = move_points(points, ends, None, weight)[few:]
+    later = problem.relax(others, slice(few, count), keep=False)
+    first = move_points(points[:few], ends[:few], neighbours.receive(initial), weight)
+    points = torch.cat([first, others])
+    return points, torch.cat([problem.relax(first, slice(0, few), keep=False), later])
 
 
 def has_diverged(residuals: tuple[float, ...], epsilon: float) -> bool:
@@ -104,13 +134,15 @@ def has_diverged(residuals: tuple[float, ...], epsilon: float) -> bool:
 
 def _zero_guess(problem: Problem, initial: Tensor, neighbours: Neighbours) -> tuple[Tensor, Tensor]:
     points = initial.new_zeros((problem.intervals, *initial.shape))
-    if neighbours.previous is None:
+    if neighbours.previous is None and problem.intervals:
         points[0] = initial
     return points, torch.zeros_like(initial)
 
 
 def _residual_squares(points: Tensor, end: Tensor, ends: Tensor) -> Tensor:
     """Return the squared norms of e_i - C_{i+1} and of e_i over this rank's intervals, in float64."""
+    if not len(ends):
+        return torch.zeros(2, dtype=torch.float64)
     difference = ends - torch.cat([points[1:], end.unsqueeze(0)])
     norms = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in (difference, ends)]
     return torch.stack(norms).square().cpu()

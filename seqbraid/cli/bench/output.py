@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqbraid.cli.arguments import at_least_zero, positive, whole
+from seqbraid.cli.arguments import at_least_zero, finite, positive, whole
 from seqbraid.cli.plotting import check_folder, check_plot
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def add_layer_arguments(parser: argparse.ArgumentParser, gate_bias: float, cell:
         )
     layer.add_argument(
         "--update-gate-bias",
-        type=float,
+        type=finite,
         default=gate_bias,
         metavar="X",
         help="added to the update gate's bias; the larger, the longer the memory (default: %(default)g)",

@@ -1,0 +1,66 @@
+"""Sums over all steps of a layer's gate cotangents: the gradients of its weights and of its input."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["Gradients"]
+
+
+class Gradients:
+    """Gradients of W_ih, W_hh, b_ih, b_hh and x, from the gate cotangents of one chunk of steps after the other.
+
+    `needs` tells for x, W_ih, W_hh, b_ih, b_hh in this order which are wanted. The weights' are summed as their
+    transposes: a product whose short side is the number of inputs is several times slower the other way round.
+    """
+
+    def __init__(self, x: Tensor, w_ih: Tensor, needs: tuple[bool, bool, bool, bool, bool]) -> None:
+        self.needs = needs
+        hidden, inputs = w_ih.shape[0] // 3, w_ih.shape[1]
+        self._x = x
+        self._w_ih = w_ih
+        self._hidden = hidden
+        of_x, of_w_ih, of_w_hh, of_b_ih, of_b_hh = needs
+        self._of_x = torch.empty_like(x, memory_format=torch.contiguous_format) if of_x else None
+        self._of_w_ih = w_ih.new_zeros((inputs, 3 * hidden)) if of_w_ih else None
+        self._of_w_hh = w_ih.new_zeros((hidden, 3 * hidden)) if of_w_hh else None
+        self._sums = w_ih.new_zeros(4 * hidden) if of_b_ih or of_b_hh else None
+
+    @property
+    def needs_states(self) -> bool:
+        """Whether the states before each step are asked for."""
+        return self._of_w_hh is not None
+
+    def add(self, times: slice, gates: Tensor, before: Tensor | None) -> None:
+        """Add a stretch of time's gate cotangents (t, B, 4, H); `before` (t, B, H) are the states before it."""
+        r_and_z = 2 * self._hidden
+        flat = gates.view(-1, 4 * self._hidden)
+        x = self._x[times].reshape(len(flat), -1)
+        if self._of_x is not None:
+            of_x = torch.mm(flat[:, :r_and_z], self._w_ih[:r_and_z])
+            of_x.addmm_(flat[:, r_and_z + self._hidden :], self._w_ih[r_and_z:])
+            self._of_x[times] = of_x.view_as(self._of_x[times])
+        if self._of_w_ih is not None:
+            self._of_w_ih[:, :r_and_z].addmm_(x.t(), flat[:, :r_and_z])
+            self._of_w_ih[:, r_and_z:].addmm_(x.t(), flat[:, r_and_z + self._hidden :])
+        if self._of_w_hh is not None and before is not None:
+            self._of_w_hh.addmm_(before.view(len(flat), -1).t(), flat[:, : r_and_z + self._hidden])
+        if self._sums is not None:
+            self._sums += flat.sum(dim=0)
+
+    def of_parameters(self) -> list[Tensor | None]:
+        """Return the gradients of W_ih, W_hh, b_ih and b_hh; None for what is not wanted."""
+        _, _, _, of_b_ih, of_b_hh = self.needs
+        r_and_z, hidden = 2 * self._hidden, self._hidden
+        sums = self._sums
+        return [
+            None if self._of_w_ih is None else self._of_w_ih.t().contiguous(),
+            None if self._of_w_hh is None else self._of_w_hh.t().contiguous(),
+            torch.cat([sums[:r_and_z], sums[r_and_z + hidden :]]) if of_b_ih and sums is not None else None,
+            sums[: r_and_z + hidden].clone() if of_b_hh and sums is not None else None,
+        ]
+
+    def of_x(self) -> Tensor | None:
+        """Return the gradient of x (T, B, I); None where it is not wanted."""
+        return self._of_x

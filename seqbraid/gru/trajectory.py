@@ -1,0 +1,114 @@
+"""A forward solve as its adjoint needs it: kept whole, or its C-points alone and recomputed chunk by chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqbraid.gru.recurrence import Recurrence
+from seqbraid.kernels import Chunk, Intervals
+
+__all__ = ["Projection", "Trajectory", "steps_at_once"]
+
+
+def steps_at_once(batch: int, hidden: int) -> int:
+    """Return how many steps to take at a time where work goes chunk by chunk.
+
+    Enough for efficient products, few enough for the chunk's gates to stay in the last level of cache.
+    """
+    rows = min(max(2**19 // hidden, 1024), 6144)
+    return max(1, rows // batch)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The projected input a = x W_ih^T + b_ih of a slice x (T, B, I); `whole` (T, B, 3H) where it is kept."""
+
+    x: Tensor
+    w_ih: Tensor
+    b_ih: Tensor | None
+    whole: Tensor | None = None
+
+    @staticmethod
+    def of(x: Tensor, w_ih: Tensor, b_ih: Tensor | None, keep: bool) -> Projection:
+        """Project the whole slice at once where it is to be kept."""
+        return Projection(x, w_ih, b_ih, torch.nn.functional.linear(x, w_ih, b_ih) if keep else None)
+
+    def at(self, times: slice) -> Tensor:
+        """Return a (t, B, 3H) of a stretch of time."""
+        if self.whole is not None:
+            return self.whole[times]
+        return torch.nn.functional.linear(self.x[times], self.w_ih, self.b_ih)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The states of a forward solve's last relaxation, which started from `points` (n, B, H).
+
+    `states` (T, B, H) and `factors` (T, B, 5, H) are None where only the C-points are kept; `projection` is None
+    where it is not needed any more. `counts` is int32 (T, B), 0 past a sequence's end; None for 1 everywhere.
+    """
+
+    recurrence: Recurrence
+    intervals: Intervals
+    points: Tensor
+    counts: Tensor | None
+    states: Tensor | None
+    factors: Tensor | None
+    projection: Projection | None
+
+    def forward(
+        self, chunk: Chunk, points: Tensor, states: Tensor | None = None, factors: Tensor | None = None
+    ) -> Tensor:
+        """Propagate a chunk's C-points (k, B, H) to the ends of its intervals."""
+        if self.projection is None:
+            raise RuntimeError("the projected input of this trajectory is gone")
+        return self.recurrence.sweeps.forward(
+            self.projection.at(chunk.times).contiguous(),
+            points,
+            chunk.intervals,
+            self.recurrence.fine,
+            1 if self.counts is None else self.counts[chunk.times],
+            states=states,
+            factors=factors,
+        )
+
+    def around(self, chunk: Chunk, want_before: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the factors (t, B, 5, H) of a chunk's steps and the states (t, B, H) before them, if wanted."""
+        factors, states = self.factors, self.states
+        if factors is not None:
+            factors = factors[chunk.times]
+            return factors, self._before(chunk, states) if want_before else None
+        steps = chunk.times.stop - chunk.times.start
+        batch, hidden = self.points.shape[1:]
+        factors = self.points.new_empty((steps, batch, 5, hidden))
+        states = self.points.new_empty((steps, batch, hidden)) if want_before else None
+        self.forward(chunk, self.points[chunk.which], states, factors)
+        return factors, self._before(chunk, states, chunk.times.start) if want_before else None
+
+    def _before(self, chunk: Chunk, states: Tensor | None, beginning: int = 0) -> Tensor:
+        """Shift the states after each step, the first of which is at time `beginning`, by one step of the solve."""
+        if states is None:
+            raise RuntimeError("the states of this trajectory were not kept")
+        first, last = chunk.times.start - beginning, chunk.times.stop - beginning
+        points = self.points[chunk.which]
+        before = states.new_empty((last - first, *states.shape[1:]))
+        length = chunk.intervals.length
+        if self.intervals.reverse:
+            before[:-1] = states[first + 1 : last]
+            # A chunk within a longer interval begins at a state, all others at C-points.
+            before[-1] = points[0] if last + beginning == self._end_of(chunk.which) else states[last]
+            before[length - 1 : -1 : length] = points[1:].flip(0)
+        else:
+            before[1:] = states[first : last - 1]
+            before[0] = points[0] if first + beginning == self._start_of(chunk.which) else states[first - 1]
+            before[length::length] = points[1:]
+        return before
+
+    def _start_of(self, which: slice) -> int:
+        return self.intervals.times(which).start
+
+    def _end_of(self, which: slice) -> int:
+        return self.intervals.times(which).stop

@@ -1,0 +1,7 @@
+"""The sweeps through many steps at once: compiled for the CPU, in plain PyTorch everywhere else."""
+
+from seqbraid.kernels.dispatch import active, sweeps_for
+from seqbraid.kernels.intervals import Chunk, Intervals
+from seqbraid.kernels.protocol import Sweeps
+
+__all__ = ["Chunk", "Intervals", "Sweeps", "active", "sweeps_for"]

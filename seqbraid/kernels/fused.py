@@ -1,0 +1,165 @@
+"""The sweeps as compiled calls on PyTorch's tensors, shared by the rank's threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqbraid.cells import Propagator
+from seqbraid.kernels.compiled import adjoint_rows, forward_rows
+from seqbraid.kernels.intervals import Intervals
+from seqbraid.kernels.tiles import PANEL_BYTES
+
+__all__ = ["FusedSweeps"]
+
+# Fewer rows than this are not worth a second thread: tiles of fewer rows waste arithmetic.
+_LEAST_ROWS = 4
+
+
+class FusedSweeps:
+    """See `Sweeps`; for float32 and float64 on the CPU. Weights are packed once, for each direction at its first use."""
+
+    def __init__(self, w_hh: Tensor, b_hh: Tensor | None) -> None:
+        self._w_hh = w_hh.detach()
+        self._b_hh = None if b_hh is None else b_hh.detach()
+        self._forward_weights: tuple[np.ndarray, np.ndarray] | None = None
+        self._adjoint_weights: tuple[np.ndarray, np.ndarray] | None = None
+
+    def forward(
+        self,
+        a: Tensor,
+        points: Tensor,
+        intervals: Intervals,
+        propagator: Propagator,
+        counts: int | Tensor = 1,
+        source: Tensor | None = None,
+        states: Tensor | None = None,
+        factors: Tensor | None = None,
+    ) -> Tensor:
+        """See `Sweeps.forward`."""
+        if self._forward_weights is None:
+            self._forward_weights = _pack(self._w_hh.t(), self._b_hh)
+        ends = points.detach().clone(memory_format=torch.contiguous_format)
+        batch = points.shape[1]
+        uniform = counts if isinstance(counts, int) else 0
+        each = _NO_COUNTS if isinstance(counts, int) else counts.detach().numpy().reshape(-1)
+        kind = propagator.cell if propagator.kind == "frozen" else propagator.kind
+        series = [_series(tensor, a.dtype) for tensor in (source, states, factors)]
+        rows = _rows(ends)
+        inputs = _series(a, a.dtype)
+        for piece in intervals.pieces():
+            call = partial(
+                forward_rows,
+                inputs,
+                each,
+                uniform,
+                *series,
+                rows[piece.first * batch :],
+                *self._forward_weights,
+                batch,
+                piece.steps,
+                piece.origin,
+                piece.stride,
+                piece.direction,
+            )
+            ending = (kind == "implicit", propagator.kind == "frozen", float(propagator.gamma))
+            _share_rows(piece.count * batch, call, ending)
+        return ends
+
+    def adjoint(
+        self,
+        factors: Tensor,
+        points: Tensor,
+        intervals: Intervals,
+        direct: Tensor | None = None,
+        source: Tensor | None = None,
+        cotangents: Tensor | None = None,
+        gates: Tensor | None = None,
+    ) -> Tensor:
+        """See `Sweeps.adjoint`."""
+        if self._adjoint_weights is None:
+            self._adjoint_weights = _pack(self._w_hh, None)
+        ends = points.detach().clone(memory_format=torch.contiguous_format)
+        batch = points.shape[1]
+        series = [_series(tensor, factors.dtype) for tensor in (factors, direct, source, cotangents, gates)]
+        rows = _rows(ends)
+        for piece in intervals.pieces():
+            call = partial(
+                adjoint_rows,
+                *series,
+                rows[piece.first * batch :],
+                *self._adjoint_weights,
+                batch,
+                piece.steps,
+                piece.origin,
+                piece.stride,
+                piece.direction,
+            )
+            _share_rows(piece.count * batch, call, ())
+        return ends
+
+
+_NO_COUNTS = np.empty(0, np.int32)
+_NO_SERIES = {torch.float32: np.empty((0, 0), np.float32), torch.float64: np.empty((0, 0), np.float64)}
+
+
+def _series(tensor: Tensor | None, dtype: torch.dtype) -> np.ndarray:
+    """Return a contiguous series (T, B, ...) as (T B, ·), an empty array for None."""
+    if tensor is None or tensor.numel() == 0:
+        return _NO_SERIES[dtype]
+    if not tensor.is_contiguous():
+        raise ValueError(f"a series of shape {tuple(tensor.shape)} is not contiguous; expected contiguous ones")
+    array: np.ndarray = tensor.detach().numpy()
+    return array.reshape(tensor.shape[0] * tensor.shape[1], -1)
+
+
+def _rows(points: Tensor) -> np.ndarray:
+    array: np.ndarray = points.numpy()
+    return array.reshape(-1, points.shape[-1])
+
+
+def _pack(weights: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (K, N) as panels (N / W, K, W) of 64 bytes' width, and the bias (N), zeros where it is padded."""
+    depth, width = weights.shape
+    panel = PANEL_BYTES // weights.element_size()
+    missing = -width % panel
+    padded = torch.nn.functional.pad(weights, (0, missing))
+    panels = padded.reshape(depth, -1, panel).transpose(0, 1).contiguous()
+    start = weights.new_zeros(width + missing)
+    if bias is not None:
+        start[:width] = bias
+    return panels.numpy(), start.numpy()
+
+
+def _share_rows(rows: int, call: Callable[..., None], ending: tuple[object, ...]) -> None:
+    """Run `call(..., first, last, *ending)` over all rows, cut evenly over the threads."""
+    threads = min(torch.get_num_threads(), rows // _LEAST_ROWS)
+    if threads <= 1:
+        if rows:
+            call(0, rows, *ending)
+        return
+    cuts = [rows * thread // threads for thread in range(threads + 1)]
+    others = [
+        _pool(threads - 1).submit(call, first, last, *ending)
+        for first, last in zip(cuts[1:-1], cuts[2:], strict=True)
+    ]
+    call(cuts[0], cuts[1], *ending)
+    for other in others:
+        other.result()
+
+
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    # By process: threads do not survive a fork.
+    key = (os.getpid(), threads)
+    if key not in _pools:
+        _pools[key] = ThreadPoolExecutor(threads, thread_name_prefix="seqbraid")
+    return _pools[key]

@@ -1,0 +1,79 @@
+"""The sweeps as loops over `cells`: any device, any dtype, and what the compiled ones are compared with."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from seqbraid.cells import Propagator, Steps, adjoint_step, gate_cotangents, linearise, step
+from seqbraid.kernels.intervals import Intervals
+
+__all__ = ["PlainSweeps"]
+
+
+class PlainSweeps:
+    """See `Sweeps`."""
+
+    def __init__(self, w_hh: Tensor, b_hh: Tensor | None) -> None:
+        self._w_hh = w_hh
+        self._b_hh = b_hh
+
+    def forward(
+        self,
+        a: Tensor,
+        points: Tensor,
+        intervals: Intervals,
+        propagator: Propagator,
+        counts: int | Tensor = 1,
+        source: Tensor | None = None,
+        states: Tensor | None = None,
+        factors: Tensor | None = None,
+    ) -> Tensor:
+        """See `Sweeps.forward`."""
+        ends = points.clone()
+        m: Steps = float(counts) if isinstance(counts, int) else 1.0
+        each = None if isinstance(counts, int) else counts.to(a.dtype).unsqueeze(-1)
+        for piece in intervals.pieces():
+            rows = slice(piece.first, piece.first + piece.count)
+            h = ends[rows]
+            for k in range(piece.steps):
+                inputs = piece.take(a, k)
+                if each is not None:
+                    m = piece.take(each, k)
+                if factors is not None:
+                    piece.put(factors, k, linearise(inputs, h, self._w_hh, self._b_hh, propagator, m))
+                h = step(inputs, h, self._w_hh, self._b_hh, propagator, m)
+                if source is not None:
+                    h = h + piece.take(source, k)
+                if states is not None:
+                    piece.put(states, k, h)
+            ends[rows] = h
+        return ends
+
+    def adjoint(
+        self,
+        factors: Tensor,
+        points: Tensor,
+        intervals: Intervals,
+        direct: Tensor | None = None,
+        source: Tensor | None = None,
+        cotangents: Tensor | None = None,
+        gates: Tensor | None = None,
+    ) -> Tensor:
+        """See `Sweeps.adjoint`."""
+        ends = points.clone()
+        for piece in intervals.pieces():
+            rows = slice(piece.first, piece.first + piece.count)
+            carried = ends[rows]
+            for k in range(piece.steps):
+                if direct is not None:
+                    carried = carried + piece.take(direct, k)
+                if cotangents is not None:
+                    piece.put(cotangents, k, carried)
+                here = piece.take(factors, k)
+                if gates is not None:
+                    piece.put(gates, k, gate_cotangents(here, carried))
+                carried = adjoint_step(here, carried, self._w_hh)
+                if source is not None:
+                    carried = carried + piece.take(source, k)
+            ends[rows] = carried
+        return ends

@@ -1,0 +1,56 @@
+"""What the solver's problems ask of a kernel."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from seqbraid.cells import Propagator
+from seqbraid.kernels.intervals import Intervals
+
+__all__ = ["Sweeps"]
+
+
+class Sweeps(Protocol):
+    """Sweeps with one pair of weights W_hh (3H, H) and b_hh (3H).
+
+    All intervals go at once, in n B rows. Series are contiguous and in the order of time: inputs a (T, B, 3H),
+    factors (T, B, 5, H) as `cells.linearise` orders them, everything else (T, B, H). C-points are (n, B, H) in
+    the order of the sweep. Results are written into the tensors that are passed for them.
+    """
+
+    def forward(
+        self,
+        a: Tensor,
+        points: Tensor,
+        intervals: Intervals,
+        propagator: Propagator,
+        counts: int | Tensor = 1,
+        source: Tensor | None = None,
+        states: Tensor | None = None,
+        factors: Tensor | None = None,
+    ) -> Tensor:
+        """Propagate the C-points through their intervals; return the states at the ends (n, B, H).
+
+        `counts` are the fine steps that each step stands for, one number or int32 (T, B), 0 past a sequence's
+        end. `source` is added after each step, `states` takes the state after it and `factors` its adjoint's
+        factors.
+        """
+
+    def adjoint(
+        self,
+        factors: Tensor,
+        points: Tensor,
+        intervals: Intervals,
+        direct: Tensor | None = None,
+        source: Tensor | None = None,
+        cotangents: Tensor | None = None,
+        gates: Tensor | None = None,
+    ) -> Tensor:
+        """Carry dL/dh (n, B, H) against the order of the forward sweep; return it at the ends (n, B, H).
+
+        `direct` is what the loss adds at each step's state, before the step; `source` is added after it.
+        `cotangents` takes each step's whole dL/dh+, and `gates` (T, B, 4, H) what `cells.gate_cotangents`
+        makes of it.
+        """
