@@ -18,7 +18,7 @@ from seqbraid.gru.gradients import Gradients
 from seqbraid.gru.problems import AdjointProblem, ForwardProblem
 from seqbraid.gru.recurrence import Recurrence
 from seqbraid.gru.trajectory import Projection, Trajectory
-from seqbraid.kernels import Intervals
+from seqbraid.kernels import Intervals, empty_series
 from seqbraid.mgrit import (
     MGRIT,
     DirectionReport,
@@ -192,12 +192,14 @@ def _solve_forward(
     """Return all states (T, B, H), what the adjoint needs, the coarse level and the report's entry."""
     start = plan.communicator.clock()
     counts = _fine_counts(plan)
-    projection = Projection.of(x, w_ih, b_ih, keep=plan.keeps_states)
+    projection = Projection(x, w_ih, b_ih)
+    if plan.mgrit is not None and plan.keeps_states:
+        projection = projection.kept(recurrence.sweeps)
     coarse = None
     if plan.mgrit is not None:
         coarse = _coarse_level(x, w_ih, b_ih, counts, recurrence, plan.mgrit, plan)
-    states = x.new_empty((*x.shape[:2], h0.shape[-1]))
-    factors = x.new_empty((*x.shape[:2], 5, h0.shape[-1])) if for_adjoint and plan.keeps_states else None
+    states = empty_series((*x.shape[:2], h0.shape[-1]), x)
+    factors = empty_series((*x.shape[:2], 5, h0.shape[-1]), x) if for_adjoint and plan.keeps_states else None
     inputs = Trajectory(recurrence, plan.intervals, h0.unsqueeze(0), counts, None, None, projection)
     problem = ForwardProblem(inputs, coarse, states, factors)
     neighbours = plan.neighbours("forward", against=False)

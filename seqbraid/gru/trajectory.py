@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from seqbraid.gru.recurrence import Recurrence
-from seqbraid.kernels import Chunk, Intervals
+from seqbraid.kernels import Chunk, Intervals, Sweeps, empty_series
 
 __all__ = ["Projection", "Trajectory", "steps_at_once"]
 
@@ -18,29 +18,28 @@ def steps_at_once(batch: int, hidden: int) -> int:
 
     Enough for efficient products, few enough for the chunk's gates to stay in the last level of cache.
     """
-    rows = min(max(2**19 // hidden, 1024), 6144)
+    rows = min(max(2**19 // hidden, 1024), 4096)
     return max(1, rows // batch)
 
 
 @dataclass(frozen=True)
 class Projection:
-    """The projected input a = x W_ih^T + b_ih of a slice x (T, B, I); `whole` (T, B, 3H) where it is kept."""
+    """The projected input a = x W_ih^T + b_ih of a slice x (T, B, I); `whole` (T, B, W) where it is kept."""
 
     x: Tensor
     w_ih: Tensor
     b_ih: Tensor | None
     whole: Tensor | None = None
 
-    @staticmethod
-    def of(x: Tensor, w_ih: Tensor, b_ih: Tensor | None, keep: bool) -> Projection:
-        """Project the whole slice at once where it is to be kept."""
-        return Projection(x, w_ih, b_ih, torch.nn.functional.linear(x, w_ih, b_ih) if keep else None)
+    def kept(self, sweeps: Sweeps) -> Projection:
+        """Project the whole slice at once, for several sweeps."""
+        return replace(self, whole=sweeps.project(self.x, self.w_ih, self.b_ih))
 
-    def at(self, times: slice) -> Tensor:
-        """Return a (t, B, 3H) of a stretch of time."""
+    def at(self, times: slice, sweeps: Sweeps) -> Tensor:
+        """Return a (t, B, W) of a stretch of time."""
         if self.whole is not None:
             return self.whole[times]
-        return torch.nn.functional.linear(self.x[times], self.w_ih, self.b_ih)
+        return sweeps.project(self.x[times], self.w_ih, self.b_ih)
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Trajectory:
         if self.projection is None:
             raise RuntimeError("the projected input of this trajectory is gone")
         return self.recurrence.sweeps.forward(
-            self.projection.at(chunk.times).contiguous(),
+            self.projection.at(chunk.times, self.recurrence.sweeps),
             points,
             chunk.intervals,
             self.recurrence.fine,

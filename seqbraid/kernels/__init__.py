@@ -2,6 +2,7 @@
 
 from seqbraid.kernels.dispatch import active, sweeps_for
 from seqbraid.kernels.intervals import Chunk, Intervals
+from seqbraid.kernels.memory import empty_series
 from seqbraid.kernels.protocol import Sweeps
 
-__all__ = ["Chunk", "Intervals", "Sweeps", "active", "sweeps_for"]
+__all__ = ["Chunk", "Intervals", "Sweeps", "active", "empty_series", "sweeps_for"]

@@ -14,12 +14,17 @@ import numpy as np
 from numba import njit
 
 from seqbraid.kernels.activations import logistic, tanh
-from seqbraid.kernels.tiles import product
+from seqbraid.kernels.tiles import ROWS, product
 
-__all__ = ["adjoint_rows", "forward_rows"]
+__all__ = ["adjoint_rows", "forward_rows", "project_rows"]
 
-# Rows of a block: a multiple of the tallest tile.
-BLOCK = 96
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def project_rows(
+    x: np.ndarray, panels: np.ndarray, bias: np.ndarray, out: np.ndarray, first: int, last: int
+) -> None:
+    """Fill out[first:last] (T B, W) with the projected inputs x W_ih^T + b_ih; W is 3H padded to whole panels."""
+    product(x[first:last], last - first, panels, bias, out[first:last])
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
@@ -88,7 +93,7 @@ def forward_rows(
 ) -> None:
     """Advance rows[first:last] (n B, H) in place through `steps` steps of their intervals.
 
-    a (T B, 3H) are the projected inputs, `panels` W_hh^T and `bias` b_hh, both padded to whole panels. Arrays that are
+    a (T B, at least 3H) are the projected inputs, `panels` W_hh^T and `bias` b_hh, both padded to whole panels. Arrays that are
     empty are not used: counts (T B) of fine steps that each step stands for, else `uniform_count`; source (T B, H),
     added after each step; states (T B, H), which takes each step's state; factors (T B, 5H), which takes the adjoint's
     factors alpha, of g_r, g_z, g_n, and of a_n.
@@ -97,7 +102,7 @@ def forward_rows(
     width = panels.shape[0] * panels.shape[2]
     kind = rows.dtype.type
     one = kind(1.0)
-    block = min(BLOCK, last - first)
+    block = min(ROWS, last - first)
     h = np.empty((block, hidden), rows.dtype)
     g = np.empty((block, width), rows.dtype)
     n = np.empty(hidden, rows.dtype)
@@ -118,12 +123,14 @@ def forward_rows(
                 m = counts[at] if counts.size else uniform_count
                 here = h[row]
                 gates = g[row]
+                hidden_n = g[row][2 * hidden :]
                 inputs = a[at]
+                inputs_n = a[at][2 * hidden :]
                 if m > 0:
                     for j in range(2 * hidden):
                         gates[j] = logistic(inputs[j] + gates[j])
                     for j in range(hidden):
-                        n[j] = tanh(inputs[2 * hidden + j] + gates[j] * gates[2 * hidden + j])
+                        n[j] = tanh(inputs_n[j] + gates[j] * hidden_n[j])
                     z = gates[hidden : 2 * hidden]
                     if plain and m == 1:
                         for j in range(hidden):
@@ -198,7 +205,7 @@ def adjoint_rows(
     """
     hidden = rows.shape[1]
     width = panels.shape[0] * panels.shape[2]
-    block = min(BLOCK, last - first)
+    block = min(ROWS, last - first)
     carried = np.empty((block, hidden), rows.dtype)
     dg = np.empty((block, 3 * hidden), rows.dtype)
     moved = np.empty((block, width), rows.dtype)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from seqbraid.cells import Propagator
-from seqbraid.kernels.compiled import adjoint_rows, forward_rows
+from seqbraid.kernels.compiled import adjoint_rows, forward_rows, project_rows
 from seqbraid.kernels.intervals import Intervals
+from seqbraid.kernels.memory import empty_series
 from seqbraid.kernels.tiles import PANEL_BYTES
 
 __all__ = ["FusedSweeps"]
@@ -28,8 +29,19 @@ class FusedSweeps:
     def __init__(self, w_hh: Tensor, b_hh: Tensor | None) -> None:
         self._w_hh = w_hh.detach()
         self._b_hh = None if b_hh is None else b_hh.detach()
+        self._input_weights: tuple[np.ndarray, np.ndarray] | None = None
         self._forward_weights: tuple[np.ndarray, np.ndarray] | None = None
         self._adjoint_weights: tuple[np.ndarray, np.ndarray] | None = None
+
+    def project(self, x: Tensor, w_ih: Tensor, b_ih: Tensor | None) -> Tensor:
+        """See `Sweeps.project`."""
+        if self._input_weights is None:
+            self._input_weights = _pack(w_ih.detach().t(), None if b_ih is None else b_ih.detach())
+        panels, bias = self._input_weights
+        rows = x.detach().reshape(-1, x.shape[-1]).contiguous()
+        a = empty_series((*x.shape[:2], len(bias)), x)
+        _share_rows(len(rows), partial(project_rows, rows.numpy(), panels, bias, _rows(a)), ())
+        return a
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from seqbraid.cells import Propagator, Steps, adjoint_step, gate_cotangents, linearise, step
@@ -16,6 +17,10 @@ class PlainSweeps:
     def __init__(self, w_hh: Tensor, b_hh: Tensor | None) -> None:
         self._w_hh = w_hh
         self._b_hh = b_hh
+
+    def project(self, x: Tensor, w_ih: Tensor, b_ih: Tensor | None) -> Tensor:
+        """See `Sweeps.project`."""
+        return torch.nn.functional.linear(x, w_ih, b_ih)
 
     def forward(
         self,

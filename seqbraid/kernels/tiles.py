@@ -18,8 +18,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["PANEL_BYTES", "product"]
+__all__ = ["PANEL_BYTES", "ROWS", "product"]
 
+# Rows that go past a panel while it is in the nearest cache: a multiple of the tallest tile.
+ROWS = 96
 # Two vectors: 16 columns in float32, 8 in float64.
 PANEL_BYTES = 64
 _CONTRACT = ("contract",)
@@ -160,40 +162,53 @@ def product(
     width = out.shape[1]
     item = rows.itemsize
     row_address, out_address = rows.ctypes.data, out.ctypes.data
+    panel_address, bias_address = panels.ctypes.data, bias.ctypes.data
     panel_count = panels.shape[0]
-    panel_columns = panels.shape[2]
-    panel_stride = depth * panel_columns
-    # Few rows leave few accumulators: they take several panels at once, to keep the arithmetic units busy.
-    # 7 and 8 rows are 4 + 3 and 4 + 4, not 6 + 1 and 6 + 2.
-    row = 0
-    while row < count:
-        left = count - row
-        height = left if left < 6 else (4 if left == 7 or left == 8 else 6)
-        wide = 4 if height == 1 else (2 if height == 2 else 1)
-        here = row_address + row * depth * item
+    columns = panels.shape[2]
+    stride = depth * columns
+    if count < 3:
+        # One or two rows leave few accumulators: several panels at once keep the arithmetic units busy.
+        wide = 4 if count == 1 else 2
         panel = 0
-        while panel < panel_count:
+        while count > 0 and panel < panel_count:
+            weights = panel_address + panel * stride * item
+            start = bias_address + panel * columns * item
+            target = out_address + panel * columns * item
             if panel + wide > panel_count:
                 wide = 1
-            weights = panels.ctypes.data + panel * panel_stride * item
-            start = bias.ctypes.data + panel * panel_columns * item
-            target = out_address + (row * width + panel * panel_columns) * item
-            if height == 6:
-                _tile_6(rows, here, depth, weights, panel_stride, start, target, width, depth)
-            elif height == 4:
-                _tile_4(rows, here, depth, weights, panel_stride, start, target, width, depth)
-            elif height == 5:
-                _tile_5(rows, here, depth, weights, panel_stride, start, target, width, depth)
-            elif height == 3:
-                _tile_3(rows, here, depth, weights, panel_stride, start, target, width, depth)
-            elif height == 2:
-                if wide == 2:
-                    _tile_2x2(rows, here, depth, weights, panel_stride, start, target, width, depth)
-                else:
-                    _tile_2(rows, here, depth, weights, panel_stride, start, target, width, depth)
-            elif wide == 4:
-                _tile_1x4(rows, here, depth, weights, panel_stride, start, target, width, depth)
+            if count == 1 and wide == 4:
+                _tile_1x4(rows, row_address, depth, weights, stride, start, target, width, depth)
+            elif count == 1:
+                _tile_1(rows, row_address, depth, weights, stride, start, target, width, depth)
+            elif wide == 2:
+                _tile_2x2(rows, row_address, depth, weights, stride, start, target, width, depth)
             else:
-                _tile_1(rows, here, depth, weights, panel_stride, start, target, width, depth)
+                _tile_2(rows, row_address, depth, weights, stride, start, target, width, depth)
             panel += wide
-        row += height
+        return
+    # Each panel stays in the nearest cache while a block of rows, which the next one holds, goes past it.
+    for first in range(0, count, ROWS):
+        last = min(first + ROWS, count)
+        if count - last < 3:
+            last = count
+        for panel in range(panel_count):
+            weights = panel_address + panel * stride * item
+            start = bias_address + panel * columns * item
+            row = first
+            while row < last:
+                left = last - row
+                # 7 and 8 rows are 4 + 3 and 4 + 4, not 6 + 1 and 6 + 2.
+                height = left if left < 6 else (4 if left == 7 or left == 8 else 6)
+                here = row_address + row * depth * item
+                target = out_address + (row * width + panel * columns) * item
+                if height == 6:
+                    _tile_6(rows, here, depth, weights, stride, start, target, width, depth)
+                elif height == 5:
+                    _tile_5(rows, here, depth, weights, stride, start, target, width, depth)
+                elif height == 4:
+                    _tile_4(rows, here, depth, weights, stride, start, target, width, depth)
+                else:
+                    _tile_3(rows, here, depth, weights, stride, start, target, width, depth)
+                row += height
+        if last == count:
+            return

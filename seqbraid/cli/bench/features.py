@@ -132,5 +132,5 @@ def _clips(options: argparse.Namespace) -> Iterator[tuple[list[Path], str]]:
         raise DataError(f"{options.videos} holds no videos ({', '.join(sorted(VIDEO_SUFFIXES))})")
     count = min(options.clips, len(found))
     # Evenly, since the first ones are all of one class.
-    picked = [found[number * len(found) // count] for number in range(count)]
+    picked = [found[(2 * number + 1) * len(found) // (2 * count)] for number in range(count)]
     yield picked, f"{count} of {len(found)} clips of {options.videos}"

@@ -2,8 +2,7 @@
 
 Contenders: torch.nn.GRU, seqbraid.GRU with Serial(), the same with MGRIT() on one rank, and the layer as a
 lax.scan compiled by JAX, where jax is installed. The floor is what the matrix products of a step would take
-at the rate of one large product; no implementation can be faster. With --cell implicit, torch.nn.GRU still
-has its own cell.
+at the rate of one large product. With --cell implicit, torch.nn.GRU still has its own cell.
 
 --lengths adds a table of sequences of unequal length (uniform from T/4 to T, one of them T): ours takes
 them as `lengths`, torch.nn.GRU as packed sequences. --doubling adds one of longer and longer sequences
