@@ -98,8 +98,8 @@ def test_an_interrupted_data_set_is_carried_on(
             raise KeyboardInterrupt
         written(path, images)
 
-    written = figures._write_video
-    monkeypatch.setattr(figures, "_write_video", interrupted)
+    written = figures.write_video
+    monkeypatch.setattr(figures, "write_video", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path)
     assert len(list(tmp_path.rglob("*.avi"))) == 4
@@ -146,7 +146,7 @@ def test_impossible_options_are_refused(tmp_path: Path, option: dict[str, int]) 
 
 def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot write"):
-        figures._write_video(tmp_path / "absent" / "clip.avi", figures.clip_frames("rise", 0, 6, 32))
+        figures.write_video(tmp_path / "absent" / "clip.avi", figures.clip_frames("rise", 0, 6, 32))
 
 
 @pytest.mark.parametrize(
