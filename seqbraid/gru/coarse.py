@@ -54,7 +54,7 @@ def merge_inputs(
     order = torch.arange(factor, device=series.device).view(1, -1, 1)
     order = factor - order if reverse else order + 1
     last = ((each > 0) * order).argmax(dim=1)
-    index = last.view(len(groups), 1, -1, 1).expand(-1, 1, -1, series.shape[-1])
+    index = last[:, None, :, None].expand(-1, 1, -1, series.shape[-1])
     return groups.gather(1, index).squeeze(1), total
 
 

@@ -8,7 +8,6 @@ waits for a message at every rank besides: P latencies a solve, where a gathered
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -52,6 +51,8 @@ class CoarseLevels:
     neighbours: Neighbours
     sequences: int = field(default=0, init=False)
     batches: int = field(default=0, init=False)
+    # The coarsest level's steps on all ranks, once they have been gathered.
+    _everything: Steps | None = field(default=None, init=False)
 
     @staticmethod
     def of(problem: Problem, options: MGRIT, neighbours: Neighbours) -> CoarseLevels:
@@ -60,11 +61,6 @@ class CoarseLevels:
         while len(levels) < options.levels - 1:
             levels.append(levels[-1].coarsen(options.coarsening))
         return CoarseLevels(levels, options, problem.short_first, neighbours)
-
-    @cached_property
-    def coarsest(self) -> Steps:
-        """The coarsest level's steps on all ranks; collective at its first use."""
-        return self.levels[-1].gather(self._gather)
 
     def guess(self, initial: Tensor, level: int = 0) -> tuple[Tensor, Tensor]:
         """Solve the coarsest level and relax up to level 1: its points, and the one after the last."""
@@ -110,7 +106,7 @@ class CoarseLevels:
     def _in_sequence(self, initial: Tensor, tau: Tensor | None) -> tuple[Tensor, Tensor]:
         self.sequences += 1
         source = None if tau is None else self._gather(tau)
-        everything = self.coarsest
+        everything = self._everything = self._everything or self.levels[-1].gather(self._gather)
         before, ends = everything.propagate(initial.unsqueeze(0), everything.count, source)
         count = self.levels[-1].count
         first = self.neighbours.steps_before(self.options.slice_multiple)

@@ -10,32 +10,48 @@ from seqbraid.comm import SingleProcess
 from seqbraid.mgrit import (
     MGRIT,
     Neighbours,
+    Partition,
     has_diverged,
     interval_starts,
-    relax_steps,
     solve_in_parallel,
 )
 
-ALONE = Neighbours(SingleProcess(), None, None, "toy problem")
+ALONE = Neighbours(SingleProcess(), Partition((1,), 0), False, "toy problem")
 
 
 class EulerSteps:
     """Steps of u' = u (1 - u) + f with forcing (n,), each `lengths` (n,) long."""
 
-    def __init__(self, forcing, lengths):
-        self.forcing, self.lengths = forcing, lengths
+    def __init__(self, forcing, lengths, short_first=False):
+        self.forcing, self.lengths, self.short_first = forcing, lengths, short_first
         self.count = len(forcing)
 
-    def apply(self, states, which):
-        return euler(states, self.forcing[which], self.lengths[which])
+    def propagate(self, points, coarsening, source):
+        before, ends = torch.empty(self.count, dtype=torch.float64), []
+        for point, steps in zip(points, self.groups(coarsening), strict=True):
+            for j in steps:
+                before[j] = point
+                point = euler(point, self.forcing[j], self.lengths[j])
+                if source is not None:
+                    point = point + source[j]
+            ends.append(point)
+        return before, torch.stack(ends)
 
-    def coarsen(self, factor, short_first):
+    def groups(self, factor):
+        """Return the steps of each interval; the last is short, or with `short_first` the first."""
         cuts = list(range(0, self.count, factor))
-        if short_first:
+        if self.short_first:
             cuts = [0, *range(self.count % factor or factor, self.count, factor)]
-        groups = [slice(one, other) for one, other in zip(cuts, [*cuts[1:], self.count], strict=True)]
+        return [range(one, other) for one, other in zip(cuts, [*cuts[1:], self.count], strict=True)]
+
+    def coarsen(self, factor):
+        groups = [list(group) for group in self.groups(factor)]
         forcing = torch.stack([self.forcing[group].mean() for group in groups])
-        return EulerSteps(forcing, torch.stack([self.lengths[group].sum() for group in groups]))
+        lengths = torch.stack([self.lengths[group].sum() for group in groups])
+        return EulerSteps(forcing, lengths, self.short_first)
+
+    def gather(self, gather):
+        return EulerSteps(gather(self.forcing), gather(self.lengths), self.short_first)
 
 
 def euler(u, forcing, dt):
@@ -46,6 +62,7 @@ class LogisticEquation:
     """The same with fine steps of `dt`. Not a GRU at all."""
 
     short_first = False
+    together = 3
 
     def __init__(self, intervals, coarsening, dt=0.02):
         self.intervals, self.coarsening = intervals, coarsening
@@ -53,18 +70,21 @@ class LogisticEquation:
         self.forcing, self.dt = torch.sin(steps).view(intervals, coarsening), dt
         self.states = torch.empty(coarsening, intervals, dtype=torch.float64)
         self.relaxations = 0
+        self.kept = 0
 
-    def relax(self, points):
-        self.relaxations += 1
+    def relax(self, points, which, keep):
+        self.relaxations += len(points) / self.intervals
+        self.kept += keep
         u = points
         for k in range(self.coarsening):
-            u = euler(u, self.forcing[:, k], self.dt)
-            self.states[k] = u
+            u = euler(u, self.forcing[which, k], self.dt)
+            if keep:
+                self.states[k, which] = u
         return u.clone()
 
     def coarse_steps(self):
         length = torch.full((self.intervals,), self.coarsening * self.dt, dtype=torch.float64)
-        return EulerSteps(self.forcing.mean(1), length)
+        return EulerSteps(self.forcing.mean(1), length, self.short_first)
 
     def serial(self, initial):
         """Return the C-points and the end of the fine solution, one step after the other."""
@@ -105,7 +125,7 @@ def test_residual_is_that_of_the_returned_points():
     options = MGRIT(coarsening=4, relaxation="F")
     solution = solve_in_parallel(problem, INITIAL, ALONE, options, 2)
     points, last, residuals = solution.points, solution.end, solution.residuals
-    ends = problem.relax(points)
+    ends = problem.relax(points, slice(0, 10), keep=False)
     assert last == ends[-1]
     # The point after the last interval is not among those returned; the others' share bounds the residual.
     inner = (ends[:-1] - points[1:]).norm() / ends.norm()
@@ -166,22 +186,16 @@ def test_the_weight_of_c_relaxation_changes_the_way_and_not_the_solution():
     assert len(set(first.values())) == 3
 
 
-@settings(deadline=None)
-@given(count=st.integers(1, 30), coarsening=st.integers(1, 7), short_first=st.booleans())
-def test_coarse_relaxation_is_the_sequence_within_each_interval(count, coarsening, short_first):
-    steps = EulerSteps(torch.arange(count).double(), torch.linspace(0.1, 0.2, count).double())
-    starts = interval_starts(torch.arange(count), coarsening, short_first).tolist()
-    points, source = torch.rand(len(starts)).double(), torch.rand(count).double()
-    states, ends = relax_steps(steps, coarsening, short_first, points, source)
-    expected_states, expected_ends = [], []
-    for point, start, stop in zip(points, starts, [*starts[1:], count], strict=True):
-        assert stop - start == coarsening or (start == 0 if short_first else stop == count)
-        for j in range(start, stop):
-            expected_states.append(point)
-            point = euler(point, steps.forcing[j], steps.lengths[j]) + source[j]
-        expected_ends.append(point)
-    assert torch.equal(states, torch.stack(expected_states))
-    assert torch.equal(ends, torch.stack(expected_ends))
+@pytest.mark.parametrize("tolerance", [None, 1e-6])
+@pytest.mark.parametrize("relaxation", ["F", "FCF"])
+def test_the_states_that_are_kept_are_those_of_the_last_relaxation(tolerance, relaxation):
+    problem = LogisticEquation(10, 4)
+    options = MGRIT(coarsening=4, relaxation=relaxation, tolerance=tolerance)
+    solution = solve_in_parallel(problem, INITIAL, ALONE, options, 2)
+    assert problem.kept == 1
+    again = LogisticEquation(10, 4)
+    again.relax(solution.points, slice(0, 10), keep=True)
+    assert torch.equal(problem.states, again.states)
 
 
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-6, 1e-10])
