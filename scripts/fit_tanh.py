@@ -1,9 +1,9 @@
 """Fit the rational tanh of `seqbraid/kernels/activations.py` and print its coefficients.
 
 tanh(x) is about x P(x^2) / Q(x^2) on (0, 9.02], with P and Q of degree 4 and Q(0) = 1. Of all such quotients
-the one with the smallest largest relative error is sought by least squares that are linear in the coefficients:
-each equation is divided by the Q found before, and its weight grows where the error is large (Lawson's
-iteration).
+the one with the smallest largest relative error is sought by least squares that are linear in the
+coefficients: each equation is divided by the Q found before, and its weight grows where the error is large
+(Lawson's iteration).
 
 example:
   python scripts/fit_tanh.py

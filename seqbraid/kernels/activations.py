@@ -1,7 +1,7 @@
 """tanh and the logistic function for compiled loops: rational in float32, which vectorises, exact in float64.
 
-In float32, tanh(x) is x P(x^2) / Q(x^2) with P and Q of degree 4, |x| clamped to 9.02 where tanh rounds to 1; the
-largest error is 4e-7. The coefficients are a minimax fit of the relative error, made by `scripts/fit_tanh.py`.
+In float32, tanh(x) is x P(x^2) / Q(x^2) with P and Q of degree 4, |x| clamped to 9.02 where tanh rounds to 1;
+the largest error is 4e-7. The coefficients are a minimax fit of the relative error by `scripts/fit_tanh.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ONE = np.float32(1.0)
 _HALF = np.float32(0.5)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable
 def _rational_tanh(x: Any) -> Any:
     # The comparisons are written so that a nan stays one.
     x = _LIMIT if x > _LIMIT else x
@@ -50,14 +50,14 @@ def logistic(x: Any) -> Any:
 
 
 # Unannotated: Numba compares the signature with that of the function that it returns.
-@overload(tanh, inline="always")  # type: ignore[untyped-decorator]
+@overload(tanh, inline="always")
 def _tanh(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
         return lambda x: _rational_tanh(x)
     return lambda x: math.tanh(x)
 
 
-@overload(logistic, inline="always")  # type: ignore[untyped-decorator]
+@overload(logistic, inline="always")
 def _logistic(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
         return lambda x: _HALF + _HALF * _rational_tanh(_HALF * x)

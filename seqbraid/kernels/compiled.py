@@ -1,33 +1,33 @@
 """The forward and adjoint sweeps over many steps as one compiled call each.
 
-A sweep takes rows, one for each interval and sequence, through the steps of their intervals. Blocks of rows go
-through all steps one block after the other, so that a block's states and gates stay in the cache; blocks are
-independent, which is what threads share. Each step is one product (`tiles`) and a few elementwise loops, kept apart
-since a compiler vectorises them only with few arrays each.
+A sweep takes rows, one for each interval and sequence, through the steps of their intervals. Blocks of rows
+go through all steps one block after the other, so that a block's states and gates stay in the cache; blocks
+are independent, which is what threads share. Each step is one product (`tiles`) and a few elementwise loops,
+kept apart since a compiler vectorises them only with few arrays each.
 
-Arrays are (T B, ·) in the order of time. Interval i's k-th step lies at time `origin + i stride + k direction`.
+Arrays are (T B, ·) in the order of time. Interval i's k-th step is at time `origin + i stride + k direction`.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from seqbraid.kernels.activations import logistic, tanh
+from seqbraid.kernels.jit import Kernel, compiled
 from seqbraid.kernels.tiles import ROWS, product
 
 __all__ = ["adjoint_rows", "forward_rows", "project_rows"]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@Kernel
 def project_rows(
     x: np.ndarray, panels: np.ndarray, bias: np.ndarray, out: np.ndarray, first: int, last: int
 ) -> None:
-    """Fill out[first:last] (T B, W) with the projected inputs x W_ih^T + b_ih; W is 3H padded to whole panels."""
+    """Fill out[first:last] (T B, W) with x W_ih^T + b_ih; W is 3H padded to whole panels."""
     product(x[first:last], last - first, panels, bias, out[first:last])
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@compiled
 def _blend(
     z: np.ndarray, alpha: np.ndarray, slope: np.ndarray, implicit: bool, power: bool, gamma: float, m: int
 ) -> None:
@@ -69,7 +69,7 @@ def _blend(
             alpha[j] *= grown[j]
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@Kernel
 def forward_rows(
     a: np.ndarray,
     counts: np.ndarray,
@@ -93,10 +93,10 @@ def forward_rows(
 ) -> None:
     """Advance rows[first:last] (n B, H) in place through `steps` steps of their intervals.
 
-    a (T B, at least 3H) are the projected inputs, `panels` W_hh^T and `bias` b_hh, both padded to whole panels. Arrays that are
-    empty are not used: counts (T B) of fine steps that each step stands for, else `uniform_count`; source (T B, H),
-    added after each step; states (T B, H), which takes each step's state; factors (T B, 5H), which takes the adjoint's
-    factors alpha, of g_r, g_z, g_n, and of a_n.
+    a (T B, at least 3H) are the projected inputs, `panels` W_hh^T and `bias` b_hh, padded to whole panels.
+    Arrays that are empty are not used: counts (T B) of fine steps that each step stands for, else
+    `uniform_count`; source (T B, H), added after each step; states (T B, H), which takes each step's state;
+    factors (T B, 5H), which takes the adjoint's factors alpha, of g_r, g_z, g_n, and of a_n.
     """
     hidden = rows.shape[1]
     width = panels.shape[0] * panels.shape[2]
@@ -178,7 +178,7 @@ def forward_rows(
                 rows[start + row, j] = h[row, j]
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@Kernel
 def adjoint_rows(
     factors: np.ndarray,
     direct: np.ndarray,
@@ -198,10 +198,10 @@ def adjoint_rows(
 ) -> None:
     """Carry rows[first:last] (n B, H), dL/dh, in place through `steps` steps of their intervals.
 
-    factors (T B, 5H) as `forward_rows` leaves them, `panels` W_hh padded to whole panels, `bias` zeros. Arrays that are
-    empty are not used: direct (T B, H), what the loss adds at each step's state; source (T B, H), added after each
-    step; cotangents (T B, H), which takes each step's whole dL/dh+; gates (T B, 4H), which takes dL/dg of r, z, n and
-    dL/da of n.
+    factors (T B, 5H) as `forward_rows` leaves them, `panels` W_hh padded to whole panels, `bias` zeros.
+    Arrays that are empty are not used: direct (T B, H), what the loss adds at each step's state; source
+    (T B, H), added after each step; cotangents (T B, H), which takes each step's whole dL/dh+; gates
+    (T B, 4H), which takes dL/dg of r, z, n and dL/da of n.
     """
     hidden = rows.shape[1]
     width = panels.shape[0] * panels.shape[2]

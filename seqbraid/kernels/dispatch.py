@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from seqbraid.errors import OptionsError
 from seqbraid.kernels.plain import PlainSweeps
 from seqbraid.kernels.protocol import Sweeps
 
-__all__ = ["active", "sweeps_for"]
+__all__ = ["active", "sweeps_for", "why_plain"]
 
 _CHOICES = ("fused", "plain")
 
@@ -20,18 +21,27 @@ _CHOICES = ("fused", "plain")
 def active(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> str:
     """Return "fused" or "plain", the kernel that serves tensors of a device and dtype, whatever their size.
 
-    Fused sweeps need the CPU, float32 or float64, and Numba. The environment variable SEQBRAID_KERNELS asks for
-    one of the two; "fused" is then an error where it cannot serve. Raises OptionsError.
+    Fused sweeps need the CPU, float32 or float64, and Numba. The environment variable SEQBRAID_KERNELS asks
+    for one of the two; "fused" is then an error where Numba is missing. Raises OptionsError.
     """
+    return "plain" if why_plain(device, dtype) else "fused"
+
+
+def why_plain(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> str:
+    """Return why plain kernels serve tensors of a device and dtype, "" where the fused do; see `active`."""
     wish = os.environ.get("SEQBRAID_KERNELS", "")
     if wish not in ("", *_CHOICES):
         raise OptionsError(f"SEQBRAID_KERNELS is {wish!r}; expected one of {_CHOICES}, or nothing")
-    if wish == "plain" or torch.device(device).type != "cpu" or dtype not in (torch.float32, torch.float64):
-        return "plain"
+    if wish == "plain":
+        return "SEQBRAID_KERNELS asks for them"
+    if torch.device(device).type != "cpu":
+        return "the fused are for the CPU"
+    if dtype not in (torch.float32, torch.float64):
+        return "the fused are for float32 and float64"
     reason = _why_not_compiled()
     if reason and wish == "fused":
-        raise OptionsError(f"SEQBRAID_KERNELS asks for the fused kernels, but {reason}; pip install numba")
-    return "plain" if reason else "fused"
+        raise OptionsError(f"SEQBRAID_KERNELS asks for the fused kernels, but {reason}")
+    return reason
 
 
 def sweeps_for(w_hh: Tensor, b_hh: Tensor | None) -> Sweeps:
@@ -43,16 +53,12 @@ def sweeps_for(w_hh: Tensor, b_hh: Tensor | None) -> Sweeps:
     return FusedSweeps(w_hh, b_hh)
 
 
-_reason: str | None = None
-
-
+@cache
 def _why_not_compiled() -> str:
     """Return why Numba cannot serve, "" where it can; found out once."""
-    global _reason
-    if _reason is None:
-        try:
-            importlib.import_module("numba")
-            _reason = ""
-        except ImportError as error:
-            _reason = f"Numba cannot be imported ({error})"
-    return _reason
+    try:
+        numba = importlib.import_module("numba")
+    except (ImportError, OSError) as error:
+        return f"Numba cannot be imported ({error}); pip install numba"
+    # Tiles are machine code or nothing.
+    return "NUMBA_DISABLE_JIT is set" if numba.config.DISABLE_JIT else ""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -24,20 +25,22 @@ _LEAST_ROWS = 4
 
 
 class FusedSweeps:
-    """See `Sweeps`; for float32 and float64 on the CPU. Weights are packed once, for each direction at its first use."""
+    """See `Sweeps`; for float32 and float64 on the CPU. Weights are packed at their first use."""
 
     def __init__(self, w_hh: Tensor, b_hh: Tensor | None) -> None:
         self._w_hh = w_hh.detach()
         self._b_hh = None if b_hh is None else b_hh.detach()
-        self._input_weights: tuple[np.ndarray, np.ndarray] | None = None
+        self._input_weights: tuple[Tensor, Tensor | None, tuple[np.ndarray, np.ndarray]] | None = None
         self._forward_weights: tuple[np.ndarray, np.ndarray] | None = None
         self._adjoint_weights: tuple[np.ndarray, np.ndarray] | None = None
 
     def project(self, x: Tensor, w_ih: Tensor, b_ih: Tensor | None) -> Tensor:
         """See `Sweeps.project`."""
-        if self._input_weights is None:
-            self._input_weights = _pack(w_ih.detach().t(), None if b_ih is None else b_ih.detach())
-        panels, bias = self._input_weights
+        kept = self._input_weights
+        if kept is None or kept[0] is not w_ih or kept[1] is not b_ih:
+            packed = _pack(w_ih.detach().t(), None if b_ih is None else b_ih.detach())
+            kept = self._input_weights = (w_ih, b_ih, packed)
+        panels, bias = kept[2]
         rows = x.detach().reshape(-1, x.shape[-1]).contiguous()
         a = empty_series((*x.shape[:2], len(bias)), x)
         _share_rows(len(rows), partial(project_rows, rows.numpy(), panels, bias, _rows(a)), ())
@@ -118,7 +121,10 @@ class FusedSweeps:
 
 
 _NO_COUNTS = np.empty(0, np.int32)
-_NO_SERIES = {torch.float32: np.empty((0, 0), np.float32), torch.float64: np.empty((0, 0), np.float64)}
+_NO_SERIES: dict[torch.dtype, np.ndarray] = {
+    torch.float32: np.empty((0, 0), np.float32),
+    torch.float64: np.empty((0, 0), np.float64),
+}
 
 
 def _series(tensor: Tensor | None, dtype: torch.dtype) -> np.ndarray:
@@ -126,9 +132,10 @@ def _series(tensor: Tensor | None, dtype: torch.dtype) -> np.ndarray:
     if tensor is None or tensor.numel() == 0:
         return _NO_SERIES[dtype]
     if not tensor.is_contiguous():
-        raise ValueError(f"a series of shape {tuple(tensor.shape)} is not contiguous; expected contiguous ones")
-    array: np.ndarray = tensor.detach().numpy()
-    return array.reshape(tensor.shape[0] * tensor.shape[1], -1)
+        raise ValueError(
+            f"a series of shape {tuple(tensor.shape)} is not contiguous; expected contiguous ones"
+        )
+    return tensor.detach().view(tensor.shape[0] * tensor.shape[1], -1).numpy()
 
 
 def _rows(points: Tensor) -> np.ndarray:
@@ -137,7 +144,7 @@ def _rows(points: Tensor) -> np.ndarray:
 
 
 def _pack(weights: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights (K, N) as panels (N / W, K, W) of 64 bytes' width, and the bias (N), zeros where it is padded."""
+    """Return weights (K, N) as panels (N / W, K, W) of 64 bytes' width and the bias, padded with zeros."""
     depth, width = weights.shape
     panel = PANEL_BYTES // weights.element_size()
     missing = -width % panel
@@ -157,10 +164,7 @@ def _share_rows(rows: int, call: Callable[..., None], ending: tuple[object, ...]
             call(0, rows, *ending)
         return
     cuts = [rows * thread // threads for thread in range(threads + 1)]
-    others = [
-        _pool(threads - 1).submit(call, first, last, *ending)
-        for first, last in zip(cuts[1:-1], cuts[2:], strict=True)
-    ]
+    others = [_pool(threads - 1).submit(call, first, last, *ending) for first, last in pairwise(cuts[1:])]
     call(cuts[0], cuts[1], *ending)
     for other in others:
         other.result()

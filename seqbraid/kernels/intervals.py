@@ -41,7 +41,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Intervals:
-    """`steps` steps in intervals of `length`, aligned to the first step in time; the last in time may be short.
+    """`steps` steps in intervals of `length`, aligned to the first in time; the last in time may be short.
 
     Intervals are counted in the order of the sweep, series are in the order of time: with `reverse` the sweep
     runs from the last step to the first, and interval 0 is the last in time.
@@ -89,9 +89,10 @@ class Intervals:
         return slice(min(first * self.length, self.steps), min(last * self.length, self.steps))
 
     def chunks(self, which: slice, steps: int | None = None) -> list[Chunk]:
-        """Cut a run of intervals into chunks of about `steps` steps, in the order of the sweep; None for one chunk.
+        """Cut a run of intervals into chunks of about `steps` steps, in the sweep's order; None: one chunk.
 
-        A chunk is one or more whole intervals; a single interval is cut too, into pieces that follow one another.
+        A chunk is one or more whole intervals; a single interval is cut too, into pieces that follow one
+        another.
         """
         if which.start >= which.stop:
             return []
@@ -103,7 +104,9 @@ class Intervals:
             pieces = [slice(first, min(first + steps, times.stop)) for first in firsts]
             if self.reverse:
                 pieces.reverse()
-            return [Chunk(which, piece, Intervals.one(piece.stop - piece.start, self.reverse)) for piece in pieces]
+            return [
+                Chunk(which, piece, Intervals.one(piece.stop - piece.start, self.reverse)) for piece in pieces
+            ]
         run = max(1, steps // self.length)
         firsts = range(which.start, which.stop, run)
         return [self._chunk(slice(first, min(first + run, which.stop))) for first in firsts]

@@ -17,17 +17,17 @@ _LEAST_BYTES = 2**20
 _MOST_IDLE_BYTES = 2**30
 
 _DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
-# Blocks that nobody holds, the longest idle first. A dictionary's pop is atomic, so no lock is needed: a block is
-# given back in whatever thread its last tensor happens to die.
+# Blocks that nobody holds, the longest idle first. A dictionary's pop is atomic, so no lock is needed: a
+# block is given back in whatever thread its last tensor happens to die.
 _idle: dict[int, np.ndarray] = {}
 
 
 def empty_series(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Return an uninitialised tensor of the dtype and device of `like`.
 
-    Large ones on the CPU come from blocks that earlier ones left. The C library would return large blocks to the
-    system and fetch them anew in every training step, which costs as much as the arithmetic on them. At most 1 GiB
-    lies idle.
+    Large ones on the CPU come from blocks that earlier ones left. The C library would return large blocks to
+    the system and fetch them anew in every training step, which costs as much as the arithmetic on them. At
+    most 1 GiB lies idle.
     """
     nbytes = math.prod(shape) * like.element_size()
     if like.device.type != "cpu" or like.dtype not in _DTYPES or nbytes < _LEAST_BYTES:

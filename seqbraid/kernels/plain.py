@@ -34,6 +34,7 @@ class PlainSweeps:
         factors: Tensor | None = None,
     ) -> Tensor:
         """See `Sweeps.forward`."""
+        a = a[..., : len(self._w_hh)]
         ends = points.clone()
         m: Steps = float(counts) if isinstance(counts, int) else 1.0
         each = None if isinstance(counts, int) else counts.to(a.dtype).unsqueeze(-1)

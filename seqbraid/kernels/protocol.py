@@ -15,13 +15,13 @@ __all__ = ["Sweeps"]
 class Sweeps(Protocol):
     """Sweeps with one pair of weights W_hh (3H, H) and b_hh (3H).
 
-    All intervals go at once, in n B rows. Series are contiguous and in the order of time: inputs a (T, B, W), W at least
-    3H, factors (T, B, 5, H) as `cells.linearise` orders them, everything else (T, B, H). C-points are (n, B, H) in
-    the order of the sweep. Results are written into the tensors that are passed for them.
+    All intervals go at once, in n B rows. Series are contiguous and in the order of time: inputs a (T, B, W),
+    W at least 3H, factors (T, B, 5, H) as `cells.linearise` orders them, everything else (T, B, H). C-points
+    are (n, B, H) in the order of the sweep. Results are written into the tensors that are passed for them.
     """
 
     def project(self, x: Tensor, w_ih: Tensor, b_ih: Tensor | None) -> Tensor:
-        """Return the projected inputs a = x W_ih^T + b_ih of x (T, B, I): (T, B, W), of which 3H columns count."""
+        """Return a = x W_ih^T + b_ih of x (T, B, I): (T, B, W), of which the first 3H columns count."""
 
     def forward(
         self,

@@ -1,9 +1,9 @@
 """Small matrix products that stay in registers: the inner tiles of every compiled sweep.
 
-A tile is R rows by P panels of columns of `out = bias + rows @ weights`. Its accumulators are vectors that live in
-registers for the whole sum over K, so each multiply-add costs a fraction of a load; a loop that a compiler
-vectorises on its own reaches half of that. Weights come packed in panels of
-64 bytes' worth of columns, so that a tile reads them as one stream.
+A tile is R rows by P panels of columns of `out = bias + rows @ weights`. Its accumulators are vectors that
+live in registers for the whole sum over K, so each multiply-add costs a fraction of a load; a loop that a
+compiler vectorises on its own reaches half of that. Weights come packed in panels of 64 bytes' worth of
+columns, so that a tile reads them as one stream.
 
 Written as LLVM vectors of 256 bits, which every target lowers to what it has.
 """
@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from seqbraid.kernels.jit import compiled
 
 __all__ = ["PANEL_BYTES", "ROWS", "product"]
 
@@ -27,9 +29,7 @@ PANEL_BYTES = 64
 _CONTRACT = ("contract",)
 
 
-def _tile_code(
-    builder: Any, arguments: Any, element: Any, lanes: int, rows: int, panels: int
-) -> None:
+def _tile_code(builder: Any, arguments: Any, element: Any, lanes: int, rows: int, panels: int) -> None:
     """Emit the tile: one loop over K with all accumulators as its variables."""
     into, row_pointer, row_stride, weights, panel_stride, bias, out, out_stride, depth = arguments
     del into
@@ -56,9 +56,7 @@ def _tile_code(
     row_pointer, weights, bias, out = (
         builder.inttoptr(each, pointer) for each in (row_pointer, weights, bias, out)
     )
-    starts = [
-        builder.load(address(bias, constant(column * lanes)), align=size) for column in range(columns)
-    ]
+    starts = [builder.load(address(bias, constant(column * lanes)), align=size) for column in range(columns)]
     offsets = [column_offset(column) for column in range(columns)]
     row_offsets = [builder.mul(row_stride, constant(row)) for row in range(rows)]
     before = builder.block
@@ -71,9 +69,7 @@ def _tile_code(
     k.add_incoming(constant(0), before)
     sums = [[builder.phi(vector) for _ in range(columns)] for _ in range(rows)]
     k_offset = builder.mul(k, constant(panel_columns))
-    loaded = [
-        builder.load(address(weights, builder.add(k_offset, offset)), align=size) for offset in offsets
-    ]
+    loaded = [builder.load(address(weights, builder.add(k_offset, offset)), align=size) for offset in offsets]
     undefined = ir.Constant(vector, ir.Undefined)
     zeros = ir.Constant(ir.VectorType(lane, lanes), [0] * lanes)
     added = []
@@ -109,8 +105,8 @@ def _tile(rows: int, panels: int) -> Callable[..., None]:
     """Return an intrinsic for a tile of `rows` rows by `panels` panels, of the dtype of its first argument.
 
     Its arguments: any array of that dtype; the address of the first row and the elements between rows; of the
-    first panel, and the elements between panels; of the bias; of the output, and the elements between its rows;
-    K, at least 1.
+    first panel, and the elements between panels; of the bias; of the output, and the elements between its
+    rows; K, at least 1.
     """
 
     @intrinsic
@@ -137,7 +133,7 @@ def _tile(rows: int, panels: int) -> Callable[..., None]:
 
         return signature, generate
 
-    return tile  # type: ignore[no-any-return]
+    return tile
 
 
 _tile_1x4 = _tile(1, 4)
@@ -150,10 +146,8 @@ _tile_5 = _tile(5, 1)
 _tile_6 = _tile(6, 1)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def product(
-    rows: np.ndarray, count: int, panels: np.ndarray, bias: np.ndarray, out: np.ndarray
-) -> None:
+@compiled
+def product(rows: np.ndarray, count: int, panels: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     """Fill out[:count] with bias + rows[:count] @ weights.
 
     rows (at least count, K); panels (N / W, K, W) of width W; bias (N); out (at least count, N).
