@@ -202,7 +202,9 @@ class SimulatedRank:
         with self._call(what):
             call = f"all_reduce of {_form(tensor)}"
             sum_in_order = partial(reduce, torch.add)
-            tensor.detach().copy_(self._meet(call, what, _copy(tensor), self._tree(tensor.nbytes), sum_in_order))
+            tensor.detach().copy_(
+                self._meet(call, what, _copy(tensor), self._tree(tensor.nbytes), sum_in_order)
+            )
         return tensor
 
     def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:

@@ -178,7 +178,9 @@ class AdjointSteps:
         if self.forward is None or self.points is None:
             raise RuntimeError("the coarsest level's steps on all ranks have no level below them")
         forward = self.forward.coarsen(factor)
-        points = interval_starts(self.points, factor, self.forward.reverse) if len(self.points) else self.points
+        points = (
+            interval_starts(self.points, factor, self.forward.reverse) if len(self.points) else self.points
+        )
         source = None
         if self.source is not None:
             # What the loss adds inside the groups, carried to their starts.

@@ -31,6 +31,7 @@ from seqbraid.mgrit import (
     SolverDivergedWarning,
     SolveReport,
     has_diverged,
+    relative_residuals,
     solve_in_parallel,
     solve_in_sequence,
 )
@@ -110,19 +111,19 @@ class LayerFunction(Function):
     ) -> tuple[Tensor, Tensor]:
         recurrence = Recurrence.of(w_hh, b_hh, plan.cell, plan.gamma)
         keep = any(ctx.needs_input_grad)
-        states, trajectory, coarse, entry = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan, keep)
+        states, trajectory, coarse, entry, squares = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan, keep)
+        h_n, entry = _final_state(states, h0, squares, entry, plan)
         if _diverged(entry, x.dtype, "forward", plan):
             residuals = entry.residuals
             plan = replace(plan, solver=Serial())
-            states, trajectory, coarse, entry = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan, keep)
+            states, trajectory, coarse, entry, _ = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan, keep)
+            h_n, entry = _final_state(states, h0, None, entry, plan)
             entry = replace(entry, residuals=residuals, solved_serially=True)
         plan.report.forward.append(entry)
 
         output = states
         if plan.valid is not None:
             output = states.masked_fill(~plan.valid.unsqueeze(-1), 0.0)
-        h_n = states[0 if plan.reverse else -1].clone() if len(states) else torch.empty_like(h0)
-        plan.communicator.broadcast(h_n, plan.last_rank, f"GRU layer {plan.layer}: final state")
         ctx.plan = plan
         inputs = None if coarse is None else coarse.inputs
         counts = None if coarse is None or isinstance(coarse.counts, int) else coarse.counts
@@ -164,15 +165,36 @@ class LayerFunction(Function):
 
         needs_x, needs_h0, *needs_parameters, _ = ctx.needs_input_grad
         needs = (needs_x, *needs_parameters)
-        gradients, grad_h0 = _solve_adjoint(trajectory, direct, initial, coarse, x, w_ih, needs, plan)
-        of_parameters = gradients.of_parameters()
-        computed = [gradient for gradient in of_parameters if gradient is not None]
-        what = f"GRU layer {plan.layer}: sum of the gradients"
-        sum_in_one_message(computed, plan.communicator, what)
-        if needs_h0:
-            what = f"GRU layer {plan.layer}: gradient of h0"
-            grad_h0 = plan.communicator.broadcast(grad_h0.contiguous(), plan.first_rank, what)
+        problem = _AdjointSolve(trajectory, direct, initial, coarse, x, w_ih, needs, needs_h0)
+        gradients, grad_h0, of_parameters = _solve_adjoint(problem, plan)
         return gradients.of_x(), grad_h0 if needs_h0 else None, *of_parameters, None
+
+
+def _final_state(
+    states: Tensor, h0: Tensor, squares: Tensor | None, entry: DirectionReport, plan: LayerPlan
+) -> tuple[Tensor, DirectionReport]:
+    """Return h_n (B, H) on every rank, and the report's entry with the residuals, both by one sum."""
+    holds_last = plan.communicator.rank == plan.last_rank
+    h_n = states[0 if plan.reverse else -1].clone() if holds_last else torch.zeros_like(h0)
+    # In float64 on the CPU, as the squares are: a sum with zeros changes nothing.
+    message = h_n.to("cpu", torch.float64)
+    sums = [message] if squares is None else [message, squares]
+    entry = _sum(sums, "final state and residuals", entry, plan)
+    if plan.communicator.size > 1:
+        h_n.copy_(message)
+    return h_n, entry if squares is None else replace(entry, residuals=relative_residuals(squares))
+
+
+def _sum(tensors: list[Tensor], what: str, entry: DirectionReport, plan: LayerPlan) -> DirectionReport:
+    """Sum tensors over the ranks, in place, and charge the time to the entry."""
+    start = plan.communicator.clock()
+    sum_in_one_message(tensors, plan.communicator, f"GRU layer {plan.layer}: {what}")
+    seconds = plan.communicator.clock() - start
+    return replace(
+        entry,
+        seconds=entry.seconds + seconds,
+        communication_seconds=entry.communication_seconds + seconds,
+    )
 
 
 def _fine_counts(plan: LayerPlan) -> Tensor | None:
@@ -188,12 +210,16 @@ def _solve_forward(
     recurrence: Recurrence,
     plan: LayerPlan,
     for_adjoint: bool,
-) -> tuple[Tensor, Trajectory, ForwardSteps | None, DirectionReport]:
-    """Return all states (T, B, H), what the adjoint needs, the coarse level and the report's entry."""
+) -> tuple[Tensor, Trajectory, ForwardSteps | None, DirectionReport, Tensor | None]:
+    """Return all states (T, B, H), what the adjoint needs, the coarse level, the report's entry and the squares
+    that make its residuals.
+    """
     start = plan.communicator.clock()
     counts = _fine_counts(plan)
     projection = Projection(x, w_ih, b_ih)
-    if plan.mgrit is not None and plan.keeps_states:
+    # One sweep alone can project chunk by chunk, in the cache; but not while the next rank waits for it.
+    several = plan.mgrit is not None or plan.communicator.size > 1
+    if several and plan.keeps_states:
         projection = projection.kept(recurrence.sweeps)
     coarse = None
     if plan.mgrit is not None:
@@ -208,7 +234,7 @@ def _solve_forward(
     kept = [solution.points] + ([] if factors is None else [states, factors])
     entry = _entry(plan, solution, problem.sweeps, neighbours, start)
     entry = replace(entry, kept_bytes=sum(tensor.nbytes for tensor in kept) if for_adjoint else 0)
-    return states, trajectory, coarse, entry
+    return states, trajectory, coarse, entry, solution.squares
 
 
 def _coarse_level(
@@ -232,32 +258,71 @@ def _coarse_level(
     return ForwardSteps(recurrence, options, inputs, merged_counts, plan.reverse)
 
 
-def _solve_adjoint(
-    trajectory: Trajectory,
-    direct: Tensor | None,
-    initial: Tensor,
-    coarse: ForwardSteps | None,
-    x: Tensor,
-    w_ih: Tensor,
-    needs: tuple[bool, ...],
-    plan: LayerPlan,
-) -> tuple[Gradients, Tensor]:
-    """Return the gradients and dL/dh0 (right on the first rank only)."""
-    start = plan.communicator.clock()
-    neighbours = plan.neighbours("backward", against=True)
-    gradients = Gradients(x, w_ih, needs)
-    problem = AdjointProblem(trajectory, direct, gradients, coarse)
-    solution = _solve(problem, initial, neighbours, plan, backward=True)
-    entry = _entry(plan, solution, problem.sweeps, neighbours, start)
-    if _diverged(entry, initial.dtype, "backward", plan):
-        # The same factors, about the same states, in sequence.
-        gradients = Gradients(x, w_ih, needs)
-        problem = AdjointProblem(trajectory, direct, gradients, None)
-        solution = solve_in_sequence(problem, initial, neighbours)
-        seconds = plan.communicator.clock() - start
-        entry = replace(entry, seconds=seconds, solved_serially=True)
+@dataclass(frozen=True)
+class _AdjointSolve:
+    """What a backward pass starts from; `needs` as `Gradients` wants it."""
+
+    trajectory: Trajectory
+    direct: Tensor | None
+    initial: Tensor
+    coarse: ForwardSteps | None
+    x: Tensor
+    w_ih: Tensor
+    needs: tuple[bool, bool, bool, bool, bool]
+    needs_h0: bool
+
+    def run(
+        self, plan: LayerPlan, serially: bool
+    ) -> tuple[Gradients, Tensor, DirectionReport, Tensor | None]:
+        """Return this rank's share of the gradients, dL/dh at its first step, the entry and the squares."""
+        start = plan.communicator.clock()
+        neighbours = plan.neighbours("backward", against=True)
+        gradients = Gradients(self.x, self.w_ih, self.needs)
+        # In sequence the same factors serve, about the same states.
+        problem = AdjointProblem(self.trajectory, self.direct, gradients, None if serially else self.coarse)
+        if serially:
+            solution = solve_in_sequence(problem, self.initial, neighbours)
+        else:
+            solution = _solve(problem, self.initial, neighbours, plan, backward=True)
+        entry = _entry(plan, solution, problem.sweeps, neighbours, start)
+        return gradients, solution.end, entry, solution.squares
+
+
+def _solve_adjoint(solve: _AdjointSolve, plan: LayerPlan) -> tuple[Gradients, Tensor, list[Tensor | None]]:
+    """Return the gradients, dL/dh0 and the parameters' gradients, the last two summed over the ranks."""
+    gradients, grad_h0, entry, squares = solve.run(plan, serially=False)
+    of_parameters, grad_h0, entry = _sum_gradients(solve, gradients, grad_h0, entry, squares, plan)
+    if _diverged(entry, grad_h0.dtype, "backward", plan):
+        residuals = entry.residuals
+        gradients, grad_h0, entry, _ = solve.run(plan, serially=True)
+        of_parameters, grad_h0, entry = _sum_gradients(solve, gradients, grad_h0, entry, None, plan)
+        entry = replace(entry, residuals=residuals, solved_serially=True)
     plan.report.backward.append(entry)
-    return gradients, solution.end
+    return gradients, grad_h0, of_parameters
+
+
+def _sum_gradients(
+    solve: _AdjointSolve,
+    gradients: Gradients,
+    grad_h0: Tensor,
+    entry: DirectionReport,
+    squares: Tensor | None,
+    plan: LayerPlan,
+) -> tuple[list[Tensor | None], Tensor, DirectionReport]:
+    """Sum the parameters' gradients, that of h0 and the residuals over the ranks, in one message."""
+    of_parameters = gradients.of_parameters()
+    sums = [gradient for gradient in of_parameters if gradient is not None]
+    if solve.needs_h0:
+        holds_first = plan.communicator.rank == plan.first_rank
+        grad_h0 = grad_h0.clone() if holds_first else torch.zeros_like(grad_h0)
+        sums.append(grad_h0)
+    if squares is not None:
+        rounded = squares.to(grad_h0.device, grad_h0.dtype)
+        sums.append(rounded)
+    entry = _sum(sums, "sum of the gradients", entry, plan)
+    if squares is not None:
+        entry = replace(entry, residuals=relative_residuals(rounded))
+    return of_parameters, grad_h0, entry
 
 
 def _solve(
@@ -275,7 +340,7 @@ def _entry(
 ) -> DirectionReport:
     return DirectionReport(
         plan.layer,
-        solution.residuals,
+        (),
         plan.communicator.clock() - start,
         neighbours.seconds,
         round(sweeps),

@@ -107,7 +107,9 @@ class Trajectory:
         return before
 
     def _start_of(self, which: slice) -> int:
-        return self.intervals.times(which).start
+        start: int = self.intervals.times(which).start
+        return start
 
     def _end_of(self, which: slice) -> int:
-        return self.intervals.times(which).stop
+        stop: int = self.intervals.times(which).stop
+        return stop

@@ -6,7 +6,13 @@ from seqbraid.mgrit.neighbours import Neighbours
 from seqbraid.mgrit.options import MGRIT, Serial
 from seqbraid.mgrit.problem import Problem, Steps
 from seqbraid.mgrit.report import DirectionReport, SolverDivergedError, SolverDivergedWarning, SolveReport
-from seqbraid.mgrit.solver import Solution, has_diverged, solve_in_parallel, solve_in_sequence
+from seqbraid.mgrit.solver import (
+    Solution,
+    has_diverged,
+    relative_residuals,
+    solve_in_parallel,
+    solve_in_sequence,
+)
 
 __all__ = [
     "MGRIT",
@@ -24,6 +30,7 @@ __all__ = [
     "interval_count",
     "interval_starts",
     "local_slice",
+    "relative_residuals",
     "solve_in_parallel",
     "solve_in_sequence",
 ]

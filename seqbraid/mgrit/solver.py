@@ -13,20 +13,22 @@ from seqbraid.mgrit.neighbours import Neighbours
 from seqbraid.mgrit.options import MGRIT
 from seqbraid.mgrit.problem import Problem
 
-__all__ = ["Solution", "has_diverged", "solve_in_parallel", "solve_in_sequence"]
+__all__ = ["Solution", "has_diverged", "relative_residuals", "solve_in_parallel", "solve_in_sequence"]
 
 
 @dataclass(frozen=True)
 class Solution:
     """C-points (intervals, ...) from which the problem's last relaxation started, and its end state (...).
 
-    The states inside the intervals are those that the problem kept. `residuals[k]` is that after k
-    iterations, relative; none for a solve in sequence.
+    The states inside the intervals are those that the problem kept. `squares` (iterations + 1, 2), in float64 on
+    the CPU, are the squared norms of e_i - C_{i+1} and of e_i over this rank's intervals after each number of
+    iterations, or a common multiple: their sum over the ranks makes the residuals, and is left to the caller, who
+    may have more to sum. None for a solve in sequence.
     """
 
     points: Tensor
     end: Tensor
-    residuals: tuple[float, ...] = ()
+    squares: Tensor | None = None
     coarse_sequences: int = 0
     coarse_batches: int = 0
 
@@ -40,9 +42,11 @@ def solve_in_sequence(problem: Problem, initial: Tensor, neighbours: Neighbours)
         return Solution(initial.new_empty((0, *initial.shape)), initial)
     received = neighbours.receive(initial)
     start = (initial if received is None else received).unsqueeze(0)
-    end = problem.relax(start, slice(0, 1), keep=True)[0]
-    neighbours.send(end)
-    return Solution(start, end)
+    if neighbours.next is None:
+        return Solution(start, problem.relax(start, slice(0, 1), keep=True)[0])
+    # The next rank waits for the end state alone: what is kept is left for when it has that.
+    neighbours.send(problem.relax(start, slice(0, 1), keep=False)[0])
+    return Solution(start, problem.relax(start, slice(0, 1), keep=True)[0])
 
 
 def solve_in_parallel(
@@ -64,7 +68,6 @@ def solve_in_parallel(
         points, end = _zero_guess(problem, initial, neighbours)
 
     squares: list[Tensor] = []
-    residuals: tuple[float, ...] = ()
     for iteration in range(iterations + 1):
         # This relaxation opens the iteration, measures the one before, and is the final one at the end.
         final = iteration == iterations
@@ -75,8 +78,8 @@ def solve_in_parallel(
             ends = problem.relax(points, everything, keep=final)
         squares.append(_residual_squares(points, end, ends))
         if tolerance is not None:
-            residuals += _reduce_residuals(squares[-1:], neighbours)
-            if residuals[-1] <= tolerance or not math.isfinite(residuals[-1]):
+            residual = relative_residuals(neighbours.sum(squares[-1], "residual").unsqueeze(0))[0]
+            if residual <= tolerance or not math.isfinite(residual):
                 if not final:
                     # That this relaxation was the last could not be known before it.
                     ends = problem.relax(points, everything, keep=True)
@@ -88,10 +91,8 @@ def solve_in_parallel(
                 neighbours.send(ends[-1])
             points, ends = _move_and_relax(problem, points, ends, initial, neighbours, options.c_weight)
         points, end = levels.correct(points, ends - levels.apply(points), initial)
-    if tolerance is None:
-        residuals = _reduce_residuals(squares, neighbours)
     last_end = ends[-1] if len(ends) else initial
-    return Solution(points, last_end, residuals, levels.sequences, levels.batches)
+    return Solution(points, last_end, torch.stack(squares), levels.sequences, levels.batches)
 
 
 def _relax_last_first(problem: Problem, points: Tensor, neighbours: Neighbours) -> Tensor:
@@ -148,9 +149,9 @@ def _residual_squares(points: Tensor, end: Tensor, ends: Tensor) -> Tensor:
     return torch.stack(norms).square().cpu()
 
 
-def _reduce_residuals(squares: list[Tensor], neighbours: Neighbours) -> tuple[float, ...]:
-    total = neighbours.sum(torch.stack(squares), "residual")
+def relative_residuals(squares: Tensor) -> tuple[float, ...]:
+    """Return ||e - C|| / ||e|| from the sums (iterations + 1, 2) of their squares over all ranks."""
     return tuple(
         math.sqrt(difference / states) if states > 0 else (0.0 if difference == 0 else math.inf)
-        for difference, states in total.tolist()
+        for difference, states in squares.tolist()
     )
