@@ -54,7 +54,7 @@ class ForwardProblem:
             ends[rows] = self._trajectory.forward(chunk, ends[rows], states, factors)
         return ends
 
-    def coarse_steps(self) -> ForwardSteps:
+    def coarse_steps(self, for_guess: bool) -> ForwardSteps:
         """See `Problem.coarse_steps`."""
         if self._coarse is None:
             raise RuntimeError("a problem that is solved in sequence has no coarse level")
@@ -122,13 +122,30 @@ class AdjointProblem:
             self._gradients.add(chunk.times, gates, before)
         return ends
 
-    def coarse_steps(self) -> AdjointSteps:
+    def coarse_steps(self, for_guess: bool) -> AdjointSteps:
         """See `Problem.coarse_steps`."""
         if self._coarse is None:
             raise RuntimeError("a problem that is solved in sequence has no coarse level")
-        source = None
-        if self._direct is not None:
-            # What the loss adds inside the intervals, carried to their starts: the initial guess needs it.
-            zeros = torch.zeros_like(self._trajectory.points)
-            source = self.relax(zeros, slice(0, self.intervals), keep=False)
+        source = self._estimated_source() if for_guess and self._direct is not None else None
         return AdjointSteps.of(self._coarse, self._trajectory.points, source)
+
+    def _estimated_source(self) -> Tensor:
+        """Return what the loss adds inside each interval, carried to its start along the diagonal.
+
+        Only the guess depends on it: a correction is the same with any source. The exact one costs a sweep, and
+        after one iteration the errors are the same.
+        """
+        trajectory = self._trajectory
+        forward = trajectory.intervals
+        source = torch.zeros_like(trajectory.points)
+        at_once = None if trajectory.factors is not None else self._at_once
+        for chunk in forward.chunks(slice(0, forward.count), at_once):
+            factors, _ = trajectory.around(chunk, want_before=False)
+            steps = len(factors)
+            intervals = Intervals(steps, chunk.intervals.length, self.short_first)
+            rows = slice(forward.count - chunk.which.stop, forward.count - chunk.which.start)
+            if self._direct is not None:
+                source[rows] = trajectory.recurrence.sweeps.carry(
+                    factors, self._direct[chunk.times], intervals
+                )
+        return source

@@ -16,7 +16,7 @@ from seqbraid.kernels.activations import logistic, tanh
 from seqbraid.kernels.jit import Kernel, compiled
 from seqbraid.kernels.tiles import ROWS, product
 
-__all__ = ["adjoint_rows", "forward_rows", "project_rows"]
+__all__ = ["adjoint_rows", "carry_rows", "forward_rows", "project_rows"]
 
 
 @Kernel
@@ -257,3 +257,32 @@ def adjoint_rows(
         for row in range(height):
             for j in range(hidden):
                 rows[start + row, j] = carried[row, j]
+
+
+@Kernel
+def carry_rows(
+    factors: np.ndarray,
+    direct: np.ndarray,
+    rows: np.ndarray,
+    batch: int,
+    steps: int,
+    origin: int,
+    stride: int,
+    direction: int,
+    first: int,
+    last: int,
+) -> None:
+    """Carry rows[first:last] (n B, H) in place through `steps` steps by their factors alpha alone.
+
+    direct (T B, H) is added before each step.
+    """
+    hidden = rows.shape[1]
+    for row in range(first, last):
+        interval = row // batch
+        here = rows[row]
+        for k in range(steps):
+            at = (origin + interval * stride + k * direction) * batch + row - interval * batch
+            added = direct[at]
+            factor = factors[at]
+            for j in range(hidden):
+                here[j] = factor[j] * (here[j] + added[j])

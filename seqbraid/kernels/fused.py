@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seqbraid.cells import Propagator
-from seqbraid.kernels.compiled import adjoint_rows, forward_rows, project_rows
+from seqbraid.kernels.compiled import adjoint_rows, carry_rows, forward_rows, project_rows
 from seqbraid.kernels.intervals import Intervals
 from seqbraid.kernels.memory import empty_series
 from seqbraid.kernels.tiles import PANEL_BYTES
@@ -116,6 +116,18 @@ class FusedSweeps:
                 piece.stride,
                 piece.direction,
             )
+            _share_rows(piece.count * batch, call, ())
+        return ends
+
+    def carry(self, factors: Tensor, direct: Tensor, intervals: Intervals) -> Tensor:
+        """See `Sweeps.carry`."""
+        ends = direct.new_zeros((intervals.count, *direct.shape[1:]))
+        batch = direct.shape[1]
+        series = [_series(tensor, factors.dtype) for tensor in (factors, direct)]
+        rows = _rows(ends)
+        for piece in intervals.pieces():
+            where = (piece.steps, piece.origin, piece.stride, piece.direction)
+            call = partial(carry_rows, *series, rows[piece.first * batch :], batch, *where)
             _share_rows(piece.count * batch, call, ())
         return ends
 

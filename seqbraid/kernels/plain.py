@@ -83,3 +83,14 @@ class PlainSweeps:
                     carried = carried + piece.take(source, k)
             ends[rows] = carried
         return ends
+
+    def carry(self, factors: Tensor, direct: Tensor, intervals: Intervals) -> Tensor:
+        """See `Sweeps.carry`."""
+        ends = direct.new_zeros((intervals.count, *direct.shape[1:]))
+        for piece in intervals.pieces():
+            rows = slice(piece.first, piece.first + piece.count)
+            carried = ends[rows]
+            for k in range(piece.steps):
+                carried = piece.take(factors[..., 0, :], k) * (carried + piece.take(direct, k))
+            ends[rows] = carried
+        return ends

@@ -57,3 +57,9 @@ class Sweeps(Protocol):
         `cotangents` takes each step's whole dL/dh+, and `gates` (T, B, 4, H) what `cells.gate_cotangents`
         makes of it.
         """
+
+    def carry(self, factors: Tensor, direct: Tensor, intervals: Intervals) -> Tensor:
+        """Carry what the loss adds at each state to the ends of the intervals (n, B, H) of an adjoint sweep.
+
+        By the factors alpha alone, without the products: an estimate of `adjoint` from zeros, for a guess.
+        """

@@ -57,7 +57,7 @@ class CoarseLevels:
     @staticmethod
     def of(problem: Problem, options: MGRIT, neighbours: Neighbours) -> CoarseLevels:
         """Build the levels below a problem."""
-        levels = [problem.coarse_steps()]
+        levels = [problem.coarse_steps(options.initial_guess == "coarse")]
         while len(levels) < options.levels - 1:
             levels.append(levels[-1].coarsen(options.coarsening))
         return CoarseLevels(levels, options, problem.short_first, neighbours)

@@ -67,5 +67,8 @@ class Problem(Protocol):
         exactly one such relaxation of every interval is the last of a solve.
         """
 
-    def coarse_steps(self) -> Steps:
-        """Return level 1: the coarse propagator over each interval."""
+    def coarse_steps(self, for_guess: bool) -> Steps:
+        """Return level 1: the coarse propagator over each interval.
+
+        What it adds whatever the state matters for an initial guess alone, and may be left out otherwise.
+        """

@@ -453,7 +453,7 @@ def test_the_report_counts_work_layer_by_layer():
         assert report.convergence_factors[0] == report.residuals[1] / report.residuals[0]
         assert 0 <= report.communication_seconds <= report.seconds
     # A loss on every output costs one sweep more, which carries it to the starts of the intervals.
-    assert {report.fine_sweeps for report in backward} == {4}
+    assert {report.fine_sweeps for report in backward} == {3}
 
 
 def test_an_adjoint_of_a_last_state_loss_costs_no_more_than_the_forward_solve():

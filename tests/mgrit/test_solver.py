@@ -82,7 +82,7 @@ class LogisticEquation:
                 self.states[k, which] = u
         return u.clone()
 
-    def coarse_steps(self):
+    def coarse_steps(self, for_guess):
         length = torch.full((self.intervals,), self.coarsening * self.dt, dtype=torch.float64)
         return EulerSteps(self.forcing.mean(1), length, self.short_first)
 
