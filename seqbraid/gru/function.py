@@ -43,7 +43,8 @@ __all__ = ["LayerFunction", "LayerPlan"]
 class LayerPlan:
     """All that a layer's solve needs besides its tensors.
 
-    `valid` (local steps, B) is true within each sequence's length, None where all steps are.
+    `valid` (local steps, B) is true within each sequence's length, None where all steps are; `for_adjoint` tells
+    whether a backward pass may follow.
     """
 
     layer: int
@@ -55,6 +56,7 @@ class LayerPlan:
     valid: Tensor | None
     report: SolveReport
     reverse: bool = False
+    for_adjoint: bool = True
 
     @property
     def mgrit(self) -> MGRIT | None:
@@ -110,7 +112,7 @@ class LayerFunction(Function):
         plan: LayerPlan,
     ) -> tuple[Tensor, Tensor]:
         recurrence = Recurrence.of(w_hh, b_hh, plan.cell, plan.gamma)
-        keep = any(ctx.needs_input_grad)
+        keep = plan.for_adjoint and any(ctx.needs_input_grad)
         states, trajectory, coarse, entry, squares = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan, keep)
         h_n, entry = _final_state(states, h0, squares, entry, plan)
         if _diverged(entry, x.dtype, "forward", plan):

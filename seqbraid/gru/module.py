@@ -218,6 +218,7 @@ class GRU(nn.Module):
                     call.valid,
                     report,
                     reverse,
+                    torch.is_grad_enabled(),
                 )
                 parameters = self._layer_parameters(layer, reverse)
                 h_0 = initial[len(final_states)]

@@ -159,13 +159,15 @@ def _pack(weights: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]
     """Return weights (K, N) as panels (N / W, K, W) of 64 bytes' width and the bias, padded with zeros."""
     depth, width = weights.shape
     panel = PANEL_BYTES // weights.element_size()
-    missing = -width % panel
-    padded = torch.nn.functional.pad(weights, (0, missing))
-    panels = padded.reshape(depth, -1, panel).transpose(0, 1).contiguous()
-    start = weights.new_zeros(width + missing)
+    count = -(-width // panel)
+    # NumPy rather than PyTorch: this runs for every solve, and is mostly the calls' own cost.
+    padded = np.zeros((depth, count * panel), _NO_SERIES[weights.dtype].dtype)
+    padded[:, :width] = weights.numpy()
+    start = np.zeros(count * panel, padded.dtype)
     if bias is not None:
-        start[:width] = bias
-    return panels.numpy(), start.numpy()
+        start[:width] = bias.numpy()
+    panels = np.ascontiguousarray(padded.reshape(depth, count, panel).transpose(1, 0, 2))
+    return panels, start
 
 
 def _share_rows(rows: int, call: Callable[..., None], ending: tuple[object, ...]) -> None:
