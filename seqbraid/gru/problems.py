@@ -88,7 +88,9 @@ class AdjointProblem:
         self._direct = direct
         self._gradients = gradients
         self._coarse = coarse
-        self._at_once = steps_at_once(batch, hidden)
+        # What is not kept is recomputed from C-points, so that a single interval cannot be cut.
+        recomputed_whole = trajectory.factors is None and forward.count == 1
+        self._at_once = None if recomputed_whole else steps_at_once(batch, hidden)
 
     def relax(self, points: Tensor, which: slice, keep: bool) -> Tensor:
         """See `Problem.relax`."""
