@@ -84,8 +84,16 @@ def _installation(places: list[tuple[str, int]]) -> list[tuple[str, str]]:
         ("threads a rank", ", ".join(sorted({str(threads) for _, threads in places}))),
         ("cores", str(available_cores())),
         ("CUDA device", cuda),
-        ("kernels", "PyTorch (seqbraid.cells)"),
+        *((f"kernels, {dtype}", _kernels(getattr(torch, dtype))) for dtype in ("float32", "float64")),
     ]
+
+
+def _kernels(dtype: Any) -> str:
+    from seqbraid.kernels import active, why_plain
+
+    if active("cpu", dtype) == "fused":
+        return f"fused on the CPU, compiled by Numba {_version('numba')}"
+    return f"plain, in PyTorch's own operations: {why_plain('cpu', dtype)}"
 
 
 def _mpi_library() -> str:
