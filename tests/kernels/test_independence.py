@@ -30,9 +30,10 @@ def threads():
     torch.set_num_threads(before)
 
 
-def both(case, tensors):
+def everything(case, tensors):
     sweeps = FusedSweeps(tensors.w_hh, tensors.b_hh)
-    return [*forward(sweeps, case, tensors).values(), *adjoint(sweeps, case, tensors).values()]
+    carried = sweeps.carry(tensors.factors, tensors.direct, case.intervals)
+    return [*forward(sweeps, case, tensors).values(), *adjoint(sweeps, case, tensors).values(), carried]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -45,7 +46,7 @@ def test_any_number_of_threads_gives_the_same_bits(threads, T, B, length, dtype)
     for number in (1, 2, 3, 8):
         threads(number)
         projected = FusedSweeps(tensors.w_hh, None).project(x, w_ih, None)
-        results.append([projected, *both(case, tensors)])
+        results.append([projected, *everything(case, tensors)])
     for other in results[1:]:
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
 
@@ -54,12 +55,12 @@ def test_any_number_of_threads_gives_the_same_bits(threads, T, B, length, dtype)
 def test_a_sequence_alone_moves_as_it_does_among_others(dtype):
     case = Case(T=30, B=17, H=20, length=4, dtype=dtype, counts="random", source=True, direct=True)
     whole = Tensors(case)
-    together = both(case, whole)
+    together = everything(case, whole)
     for b in (0, 7, 16):
         alone = Tensors(case)
         for name in ("a", "points", "counts", "source", "direct", "factors"):
             setattr(alone, name, getattr(whole, name)[:, b : b + 1].contiguous())
-        found = both(replace(case, B=1), alone)
+        found = everything(replace(case, B=1), alone)
         eps = torch.finfo(dtype).eps
         for one, many in zip(found, together, strict=True):
             assert relative_error(one[:, 0], many[:, b]) < 20 * eps

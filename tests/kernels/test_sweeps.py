@@ -54,6 +54,20 @@ def test_fused_adjoint_sweeps_are_the_plain_ones(case):
     agree(adjoint(fused, case, tensors), adjoint(plain, case, tensors), case.tolerance)
 
 
+@settings(max_examples=50, deadline=None)
+@given(cases())
+def test_carrying_alone_is_the_adjoint_sweep_without_weights(case):
+    case = replace(case, length=min(case.length, 4), direct=True, source=False)
+    tensors, fused, plain = pair(case)
+    against = Intervals(case.T, case.length, not case.reverse)
+    without = PlainSweeps(torch.zeros_like(tensors.w_hh), None)
+    tensors.points.zero_()
+    truth = adjoint(without, case, tensors)["ends"]
+    for sweeps in (plain, fused):
+        found = sweeps.carry(tensors.factors, tensors.direct, against)
+        agree({"ends": found}, {"ends": truth}, case.tolerance)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rows", [1, 2, 3, 95, 96, 97, 98, 99, 193])
 def test_any_number_of_rows(rows, dtype):
@@ -151,6 +165,8 @@ def test_nothing_to_sweep(kernel, T, B):
     sweeps = kernel(tensors.w_hh, tensors.b_hh)
     assert forward(sweeps, case, tensors)["ends"].shape == (case.intervals.count, B, case.H)
     assert adjoint(sweeps, case, tensors)["ends"].shape == (case.intervals.count, B, case.H)
+    carried = sweeps.carry(tensors.factors, torch.zeros(T, B, case.H).double(), case.intervals)
+    assert carried.shape == (case.intervals.count, B, case.H)
     assert len(sweeps.project(torch.zeros(T, B, 4).double(), torch.zeros(15, 4).double(), None)) == T
 
 
