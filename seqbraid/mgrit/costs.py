@@ -1,8 +1,7 @@
 """What a forward and backward pass of one layer costs by a small model: the seconds of its slowest rank.
 
-The constants are those of the fused float32 kernels on one core of a server processor of 2020 (about 95 billion
-operations a second in matrix products). Another processor shifts all candidates alike, a network only those that
-use it, so what is cheapest changes less than the seconds do.
+The constants are those of the fused float32 kernels on one core of a server processor of 2020. Another
+processor shifts all candidates about alike, so what is cheapest changes less than the seconds do.
 """
 
 from __future__ import annotations
@@ -10,31 +9,37 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from seqbraid.mgrit.grid import interval_count
 from seqbraid.mgrit.options import MGRIT
 
 __all__ = ["Costs"]
 
-# Operations a second in products of at least `_FULL_ROWS` rows, and in the sums over all steps: input, gradients.
+# Operations a second in the products of a step, and in those over many steps: projected inputs, gradients.
 _STEP_RATE = 95e9
 _SUM_RATE = 85e9
-_FULL_ROWS = 4
-# A product of one row costs as much as one of two, and weights are read anew for it.
-_ONE_ROW, _FEW_ROWS = 2.3, 1.25
-# Seconds a row and step besides the product, and those a row, step and hidden unit.
+# By how much a step's product is slower with one row, which reads all weights for itself, and with few.
+_ONE_ROW = 2.3
+_FEW_ROWS, _FULL_ROWS = 1.25, 4
+# Seconds a row of a step besides the product, and those a row and hidden unit. What is kept lies in memory
+# that is new to the caches.
 _FORWARD = (70e-9, 1.6e-9)
-_KEEP = (45e-9, 1.0e-9)
-_ADJOINT = (45e-9, 0.8e-9)
-_GATES = (20e-9, 0.6e-9)
-# More of a coarse step: its source, its states, and a power whose squarings grow with log2 of the interval.
+_KEEP = (45e-9, 2.0e-9)
+_ADJOINT = (45e-9, 1.4e-9)
+_GATES = (20e-9, 1.2e-9)
+# What a coarse step has besides: a source, states, and a power, whose squarings are log2 of the interval.
 _COARSE = (130e-9, 0.7e-9)
 _SQUARING = 0.15e-9
 # Seconds a step, whatever its rows.
 _STEP = 0.1e-6
-# Seconds for each input element that is averaged over an interval, or element that is rearranged for a product.
+# Seconds for a number that is averaged, copied or rearranged.
 _ELEMENT = 0.5e-9
-# Python and PyTorch around the kernels: a module's pass, and each sweep, coarse solve or message.
+# Python and PyTorch around the kernels: a module's pass, what MGRIT adds, and each sweep or message.
 _MODULE = 0.7e-3
-_CALL = 60e-6
+_SOLVER = 1.0e-3
+_CALL = 80e-6
+# Delay of a rank that waited for one other, and of all that wait for the slowest, a round of a collective.
+_HOP = 150e-6
+_WAIT = 60e-6
 
 
 @dataclass(frozen=True)
@@ -64,20 +69,21 @@ class Costs:
         seconds += sweep + share * self._more(self.B, _KEEP) + adjoint + share * self._more(self.B, _GATES)
         if self.ranks > 1:
             # The last rank waits for all others, whose sweeps keep nothing; each hands one state on.
-            seconds += (self.ranks - 1) * (sweep + adjoint + 2 * (_CALL + self._message(self.B * self.H)))
-            seconds += self._closing_sums() + 4 * _CALL
+            hop = _HOP + self._message(self.B * self.H)
+            seconds += (min(self.ranks, self.T) - 1) * (sweep + adjoint + 2 * hop)
+            seconds += self._closing_sums()
         return seconds
 
     def _mgrit(self, solver: MGRIT) -> float:
         c, multiple = solver.coarsening, solver.slice_multiple
         # The most that a rank holds: steps, and intervals of the first level.
-        steps = min(self.T, math.ceil(math.ceil(self.T / multiple) / self.ranks) * multiple)
-        rows = math.ceil(steps / c) * self.B
+        steps = min(self.T, math.ceil(interval_count(self.T, multiple) / self.ranks) * multiple)
+        rows = interval_count(steps, c) * self.B
         length = min(c, self.T)
         forward, adjoint = length * self._step(rows, _FORWARD), length * self._step(rows, _ADJOINT)
-        seconds = _MODULE + self._inputs(steps) + self._gradients(steps)
+        seconds = _MODULE + _SOLVER + self._inputs(steps) + self._gradients(steps)
         # The coarse level's inputs are averaged before they are projected.
-        seconds += steps * self.B * self.I * _ELEMENT + self._inputs(math.ceil(steps / c)) + 20 * _CALL
+        seconds += steps * self.B * self.I * _ELEMENT + self._inputs(interval_count(steps, c))
         # The last sweeps, those that keep; about the states of the forward one the adjoint is linearised.
         seconds += forward + length * self._more(rows, _KEEP) + adjoint + length * self._more(rows, _GATES)
         seconds += self._coarse_step(rows, solver, _FORWARD)
@@ -87,19 +93,18 @@ class Costs:
             (solver.forward_iterations, forward, _FORWARD, 3),
             (solver.backward_iterations, adjoint, _ADJOINT, 5),
         ):
-            messages = iterations * (_CALL + self._message(self.B * self.H)) if sweeps == 2 else 0.0
-            seconds += iterations * (sweeps * (sweep + _CALL) + self._coarse_step(rows, solver, kind)) + messages
-            seconds += (guess + iterations) * self._coarse_solve(steps, solver, kind, guess > 0)
-            seconds += self._gather(solver, width) + iterations * self._gather(solver, 1)
+            relaxation = sweeps * (sweep + _CALL) + (sweeps - 1) * self._message(self.B * self.H)
+            tau = self._coarse_step(rows, solver, kind) + self._gather(solver, 1)
+            seconds += iterations * (relaxation + tau) + self._gather(solver, width)
+            seconds += (guess + iterations) * self._coarse_solve(steps, solver, kind)
         return seconds + self._closing_sums()
 
-    def _coarse_solve(self, steps: int, solver: MGRIT, kind: tuple[float, float], guess: bool) -> float:
-        """Return the seconds of the coarsest level's sequence and of the relaxations on the levels between."""
-        coarsest = math.ceil(self.T / (solver.slice_multiple * (solver.coarsening if solver.levels > 2 else 1)))
-        coarsest = math.ceil(self.T / solver.coarsening ** (solver.levels - 1))
+    def _coarse_solve(self, steps: int, solver: MGRIT, kind: tuple[float, float]) -> float:
+        """Return the seconds of the coarsest level in sequence and of the relaxations on those above it."""
+        coarsest = interval_count(self.T, solver.slice_multiple)
         seconds = coarsest * self._coarse_step(self.B, solver, kind) + _CALL
         for level in range(1, solver.levels - 1):
-            rows = math.ceil(steps / solver.coarsening ** (level + 1)) * self.B
+            rows = interval_count(steps, int(solver.coarsening ** (level + 1))) * self.B
             sweep = solver.coarsening * self._coarse_step(rows, solver, kind) + 2 * _CALL
             # Two relaxations and the propagators at once before the level below, one after it.
             seconds += 3 * sweep + self._coarse_step(rows, solver, kind) + self._message(self.B * self.H)
@@ -134,13 +139,14 @@ class Costs:
         return (self.ranks - 1).bit_length()
 
     def _gather(self, solver: MGRIT, width: int) -> float:
-        """Return the seconds until all ranks have all of the coarsest level's steps, `width` H numbers a row."""
+        """Return the seconds until all ranks have the coarsest level's steps, `width` H numbers a row."""
         if self.ranks == 1:
             return 0.0
-        elements = math.ceil(self.T / solver.slice_multiple) * self.B * width * self.H
-        return self._rounds() * self.latency + 4 * elements / self.bandwidth + _CALL
+        elements = interval_count(self.T, solver.slice_multiple) * self.B * width * self.H
+        rounds = self._rounds() * (self.latency + _WAIT)
+        return rounds + elements * (4 / self.bandwidth + 2 * _ELEMENT) + _CALL
 
     def _closing_sums(self) -> float:
         """Return the seconds in which slices' lengths, the last state and the gradients go round."""
         elements = 3 * self.H * (self.H + self.I + 2) + 2 * self.B * self.H
-        return self._rounds() * (3 * self.latency + 4 * elements / self.bandwidth)
+        return self._rounds() * (3 * (self.latency + _WAIT) + 4 * elements / self.bandwidth)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["MGRIT", "Serial"]
+__all__ = ["MGRIT", "Serial", "require_integer"]
 
 CoarseKind = Literal["frozen", "implicit", "classic"]
 CoarseStep = Literal["scaled", "unit"]
@@ -82,9 +82,9 @@ class MGRIT:
 
     def __post_init__(self) -> None:
         for name in ("coarsening", "levels", "max_iterations"):
-            _require_integer(name, getattr(self, name), 1)
+            require_integer(name, getattr(self, name), 1)
         for name in ("forward_iterations", "backward_iterations"):
-            _require_integer(name, getattr(self, name), 0)
+            require_integer(name, getattr(self, name), 0)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {get_args(choices)}")
@@ -113,7 +113,44 @@ class MGRIT:
             coarse_input="point",
         )
 
+    @staticmethod
+    def auto(
+        T: int,
+        B: int,
+        H: int,
+        ranks: int,
+        inputs: int | None = None,
+        *,
+        memory: float | None = None,
+        latency: float = 2e-6,
+        bandwidth: float = 10e9,
+    ) -> MGRIT:
+        """Choose coarsening, levels, iterations and initial guess by a model of the costs, and log it.
 
-def _require_integer(name: str, value: object, least: int) -> None:
+        `levels` is 1, the exact serial solver as a pipeline over the ranks, where the others gain too little.
+        The choice goes to the logger "seqbraid" at level INFO; `seqbraid.mgrit.auto.choose` returns it.
+
+        Args:
+            T: steps of the whole sequence.
+            B: sequences.
+            H: hidden units.
+            ranks: P, over which the sequence is cut.
+            inputs: I (default: as many as hidden units).
+            memory: steps over which the network remembers, where known: an interval of twice as many is then
+                the least for one iteration. Without, see how exact the choice is with `seqbraid verify`.
+            latency: seconds of a message (default 2e-6).
+            bandwidth: bytes of a message in a second (default 10e9).
+
+        Raises:
+            ValueError: for a value outside its range, named in the message.
+
+        """
+        from seqbraid.mgrit.auto import choose_and_log
+
+        return choose_and_log(T, B, H, ranks, inputs, memory, latency, bandwidth)
+
+
+def require_integer(name: str, value: object, least: int) -> None:
+    """Raise ValueError where a value is not a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}")
