@@ -14,6 +14,7 @@ from seqbraid.bench.simulated import simulate
 from seqbraid.bench.stopwatch import Times, interleave, stopwatch
 from seqbraid.comm import SimulatedWorld
 from seqbraid.mgrit import MGRIT, Serial, SolverDivergedError, interval_count
+from seqbraid.mgrit.costs import Costs
 
 __all__ = ["ScalingPoint", "fastest_within", "scale"]
 
@@ -24,7 +25,8 @@ class ScalingPoint:
 
     `serial` was measured in turn with it. Where the solve diverged, `times` is None, and so is what follows
     from it. `compute_to_communication` is None on one rank, where nothing is communicated. Errors are
-    relative to the serial path's results. `idle_ranks` hold no interval.
+    relative to the serial path's results. `idle_ranks` hold no interval. `chosen` says that the solver was
+    found for this number of ranks, `predicted_seconds` what the model of the costs makes of it.
     """
 
     ranks: int
@@ -37,6 +39,16 @@ class ScalingPoint:
     gradient_error: float | None
     forward_residual: float | None
     backward_residual: float | None
+    levels: int = 2
+    chosen: bool = False
+    predicted_seconds: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells the solver from the others: its coarsening, or how it was found."""
+        if self.chosen:
+            return "auto"
+        return "levels 1" if self.levels == 1 else f"coarsening {self.coarsening}"
 
     @property
     def speedup(self) -> float | None:
@@ -50,7 +62,7 @@ class ScalingPoint:
 
 def scale(
     layer: Layer,
-    solvers: Sequence[MGRIT],
+    solvers: Sequence[MGRIT | Callable[[int], MGRIT]],
     ranks: Sequence[int],
     repeats: int,
     latency: float = 2e-6,
@@ -60,8 +72,8 @@ def scale(
 ) -> list[ScalingPoint]:
     """Measure every solver on every number of ranks; `tick` is called after each pass.
 
-    The solvers differ in their coarsening. Rank count by rank count, passes of the serial path and of the
-    solvers take turns. `timer` measures all compute; the default one is right for one thread.
+    A solver can be a function of the number of ranks. Rank count by rank count, passes of the serial path and
+    of the solvers take turns. `timer` measures all compute; the default one is right for one thread.
     """
     module = layer.module(Serial())
     truth = forward_backward(module, layer.series).detach(), gradient_of(module)
@@ -71,13 +83,16 @@ def scale(
         world = SimulatedWorld(count, latency, bandwidth, timer=timer)
         candidates = []
         for solver in solvers:
-            candidates.append(_Candidate(layer, solver, world, truth))
+            if isinstance(solver, MGRIT):
+                candidates.append(_Candidate(layer, solver, world, truth, chosen=False))
+            else:
+                candidates.append(_Candidate(layer, solver(count), world, truth, chosen=True))
             tick()
-        contenders: dict[int | None, Callable[[], float]] = {None: serial}
-        contenders |= {each.solver.coarsening: each.run for each in candidates if not each.diverged}
+        contenders: dict[_Candidate | None, Callable[[], float]] = {None: serial}
+        contenders |= {each: each.run for each in candidates if not each.diverged}
         # The candidates have warmed up already.
         times = interleave(contenders, repeats, tick, warm_up=False)
-        points += [each.point(times[None], times.get(each.solver.coarsening)) for each in candidates]
+        points += [each.point(times[None], times.get(each)) for each in candidates]
     return points
 
 
@@ -85,9 +100,14 @@ class _Candidate:
     """A solver on the ranks of `world`, with the errors of a first pass; they are the same every time."""
 
     def __init__(
-        self, layer: Layer, solver: MGRIT, world: SimulatedWorld, truth: tuple[Tensor, Tensor]
+        self,
+        layer: Layer,
+        solver: MGRIT,
+        world: SimulatedWorld,
+        truth: tuple[Tensor, Tensor],
+        chosen: bool,
     ) -> None:
-        self.layer, self.solver, self.world = layer, solver, world
+        self.layer, self.solver, self.world, self.chosen = layer, solver, world, chosen
         self.diverged = False
         self.errors: tuple[float, ...] = ()
         self.ratios: list[float] = []
@@ -112,8 +132,9 @@ class _Candidate:
 
     def point(self, serial: Times, times: Times | None) -> ScalingPoint:
         """Return what was found."""
-        ranks = self.world.ranks
-        intervals = interval_count(self.layer.size.T, self.solver.slice_multiple)
+        ranks, size = self.world.ranks, self.layer.size
+        intervals = interval_count(size.T, self.solver.slice_multiple)
+        costs = Costs(size.T, size.B, size.I, size.H, ranks, self.world.latency, self.world.bandwidth)
         states, gradient, forward, backward = self.errors or (None,) * 4
         return ScalingPoint(
             ranks,
@@ -126,6 +147,9 @@ class _Candidate:
             gradient,
             forward,
             backward,
+            self.solver.levels,
+            self.chosen,
+            costs.of(self.solver),
         )
 
 

@@ -1,26 +1,22 @@
-"""Argument types and groups of options that several subcommands share; imports nothing heavy."""
+"""Argument types and groups of options that several subcommands share; imports nothing heavy.
+
+What solver the options ask for, `seqbraid.cli.solvers` tells.
+"""
 
 from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from seqbraid.mgrit import MGRIT, Serial
 
 __all__ = [
     "add_mgrit_arguments",
     "add_solver_arguments",
     "add_threads_argument",
     "at_least_zero",
-    "describe_solver",
     "finite",
     "fraction",
-    "mgrit_from_options",
     "positive",
-    "solver_from_options",
     "whole",
 ]
 
@@ -104,35 +100,69 @@ def add_solver_arguments(parser: argparse.ArgumentParser, of_a_run: bool = False
         + ("(default: as the run was trained)" if of_a_run else "(default: serial)"),
     )
     group.add_argument(
-        "--coarsening", type=whole(1, 10**9), metavar="C", help=f"steps an interval {default(4)}"
+        "--coarsening",
+        type=_LENGTH if of_a_run else _length_or_auto,
+        metavar="C",
+        help=f"steps an interval{'' if of_a_run else _OR_AUTO} {default(4)}",
     )
+    if not of_a_run:
+        _add_memory(group)
     _add_options_of_mgrit(group, default)
 
 
-def add_mgrit_arguments(parser: argparse.ArgumentParser, coarsenings: Sequence[int]) -> None:
-    """Add the options of MGRIT for a command that always uses it; see `mgrit_from_options`.
+def add_mgrit_arguments(
+    parser: argparse.ArgumentParser, coarsenings: Sequence[int], auto: bool = False
+) -> None:
+    """Add the options of MGRIT for a command that always uses it; see `solvers.mgrit_from_options`.
 
-    `coarsenings` are the defaults; of more than one, --coarsening takes several.
+    `coarsenings` are the defaults; of more than one, --coarsening takes several. With `auto` it takes that
+    word too; see `solvers.choose_from_options`.
     """
     group = parser.add_argument_group("solver")
     several = len(coarsenings) > 1
     shown = " ".join(map(str, coarsenings))
     group.add_argument(
         "--coarsening",
-        type=whole(1, 10**9),
+        type=_length_or_auto if auto else _LENGTH,
         nargs="+" if several else 1,
         metavar="C",
         default=list(coarsenings),
-        help=f"steps an interval{', one or more to try' if several else ''} (default: {shown})",
+        help=f"steps an interval{_OR_AUTO if auto else ''}{'; one or more to try' if several else ''} "
+        f"(default: {shown})",
     )
+    if auto:
+        _add_memory(group)
     _add_options_of_mgrit(group, lambda value: f"(default: {value})")
+
+
+_LENGTH = whole(1, 10**9)
+_OR_AUTO = ", or auto: it, levels, iterations and initial guess by a model of the costs"
+
+
+def _length_or_auto(text: str) -> int | str:
+    try:
+        return text if text == "auto" else _LENGTH(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor auto") from None
+
+
+def _add_memory(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--memory",
+        type=positive,
+        metavar="M",
+        help="with --coarsening auto, the steps over which the network remembers (default: unknown)",
+    )
 
 
 def _add_options_of_mgrit(group: argparse._ArgumentGroup, default: Callable[[object], str]) -> None:
     """Add all but --coarsening. None tells an option that was not given; the texts name MGRIT's defaults."""
     count = whole(0, 1000)
     group.add_argument(
-        "--levels", type=whole(2, 60), metavar="L", help=f"grid levels, each C times coarser {default(2)}"
+        "--levels",
+        type=whole(1, 60),
+        metavar="L",
+        help=f"grid levels, each C times coarser; 1 is exact, rank after rank {default(2)}",
     )
     group.add_argument(
         "--forward-iterations", type=count, metavar="K", help=f"iterations of the forward solve {default(1)}"
@@ -172,64 +202,4 @@ def _add_options_of_mgrit(group: argparse._ArgumentGroup, default: Callable[[obj
         "--on-divergence",
         choices=("raise", "warn", "serial"),
         help=f"when a residual grows: stop, warn, or solve again in sequence {default('raise')}",
-    )
-
-
-# Those of training: a small interval, since the sequences of clips and sensor windows are short.
-_MGRIT_DEFAULTS = {"coarsening": 4}
-
-
-def solver_from_options(options: argparse.Namespace, trained: Serial | MGRIT | None = None) -> Serial | MGRIT:
-    """Return the solver that the options ask for; what they leave open is as in `trained`.
-
-    Raises `OptionsError` for an option of MGRIT beside the serial solver.
-    """
-    import dataclasses
-
-    from seqbraid.errors import OptionsError
-    from seqbraid.mgrit import MGRIT, Serial
-
-    given = _given_of_mgrit(options)
-    serial = options.solver == "serial" or (options.solver is None and not isinstance(trained, MGRIT))
-    if serial:
-        if given:
-            flag = "--" + next(iter(given)).replace("_", "-")
-            raise OptionsError(f"{flag} belongs to MGRIT; add --solver mgrit, or leave it out")
-        return Serial()
-    if isinstance(trained, MGRIT):
-        return dataclasses.replace(trained, **given)
-    return MGRIT(**{**_MGRIT_DEFAULTS, **given})
-
-
-def mgrit_from_options(options: argparse.Namespace) -> list[MGRIT]:
-    """Return an MGRIT for each coarsening asked for, in their order and each once."""
-    from seqbraid.mgrit import MGRIT
-
-    given = _given_of_mgrit(options)
-    return [MGRIT(**{**given, "coarsening": each}) for each in dict.fromkeys(given["coarsening"])]
-
-
-def _given_of_mgrit(options: argparse.Namespace) -> dict[str, Any]:
-    import dataclasses
-
-    from seqbraid.mgrit import MGRIT
-
-    names = [field.name for field in dataclasses.fields(MGRIT) if hasattr(options, field.name)]
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-
-
-def describe_solver(solver: Serial | MGRIT, coarsenings: Sequence[int] = ()) -> str:
-    """Return what a person wants to know of a solver, in one line; `coarsenings` for its own, where given."""
-    from seqbraid.mgrit import MGRIT
-
-    if not isinstance(solver, MGRIT):
-        return "serial solver"
-    count = (
-        f"to residual {solver.tolerance:g}"
-        if solver.tolerance is not None
-        else f"{solver.forward_iterations} forward and {solver.backward_iterations} backward iterations"
-    )
-    coarsening = ", ".join(map(str, coarsenings or [solver.coarsening]))
-    return (
-        f"MGRIT with coarsening {coarsening}, {solver.relaxation}, {solver.coarse} coarse propagator, {count}"
     )

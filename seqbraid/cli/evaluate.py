@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from seqbraid.cli.arguments import add_solver_arguments, add_threads_argument, solver_from_options, whole
+from seqbraid.cli.arguments import add_solver_arguments, add_threads_argument, whole
+from seqbraid.cli.solvers import solver_from_options
 
 __all__ = ["HELP", "add_arguments", "run"]
 

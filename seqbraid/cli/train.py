@@ -18,14 +18,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seqbraid.cli.arguments import (
-    add_solver_arguments,
-    add_threads_argument,
-    describe_solver,
-    positive,
-    solver_from_options,
-    whole,
-)
+from seqbraid.cli.arguments import add_solver_arguments, add_threads_argument, positive, whole
+from seqbraid.cli.solvers import choose_from_options, describe_solver, solver_from_options
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -101,7 +95,10 @@ def run(options: argparse.Namespace) -> None:
     threads = set_threads(options.threads)
     first_rank = communicator.rank == 0
     dataset = open_dataset(options.data)
-    solver = solver_from_options(options)
+    batch = min(options.batch_size, len(dataset.train))
+    size = (dataset.steps, batch, dataset.feature_size, options.hidden_size)
+    choice = choose_from_options(options, size, communicator.size)
+    solver = solver_from_options(options, choice=choice)
     held = take_slice(dataset.steps, solver, communicator)
     model_options = ModelOptions(
         dataset.feature_size,
@@ -138,6 +135,8 @@ def run(options: argparse.Namespace) -> None:
             f"{_ranks(communicator.size, threads)}, {describe_solver(solver)}, {options.cell} cell",
             flush=True,
         )
+        if choice is not None:
+            print(choice, flush=True)
     standardise = Standardisation.fit(
         dataset.train, held.start, held.stop, dataset.feature_size, communicator
     )

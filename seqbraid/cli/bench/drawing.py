@@ -69,11 +69,11 @@ def draw_scaling(
     title: str,
     path: Path,
 ) -> None:
-    """Draw the speedup by the number of simulated ranks, for every coarsening; mark the fastest."""
+    """Draw the speedup by the number of simulated ranks, for every solver; mark the fastest."""
     figure, axis = pyplot().subplots(figsize=(6.5, 4.5), constrained_layout=True)
-    for coarsening in dict.fromkeys(point.coarsening for point in points):
+    for name in dict.fromkeys(point.name for point in points):
         of_it = sorted(
-            (point for point in points if point.coarsening == coarsening and point.speedup is not None),
+            (point for point in points if point.name == name and point.speedup is not None),
             key=lambda point: point.ranks,
         )
         axis.plot(
@@ -81,7 +81,7 @@ def draw_scaling(
             [point.speedup for point in of_it],
             marker=".",
             alpha=0.6,
-            label=f"coarsening {coarsening}",
+            label=name,
         )
     best = sorted(fastest, key=lambda point: point.ranks)
     axis.plot(

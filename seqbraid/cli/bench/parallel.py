@@ -20,7 +20,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from seqbraid.cli.arguments import add_mgrit_arguments, describe_solver, mgrit_from_options, whole
+from seqbraid.cli.arguments import add_mgrit_arguments, whole
 from seqbraid.cli.bench.output import (
     add_layer_arguments,
     add_measuring_arguments,
@@ -34,6 +34,7 @@ from seqbraid.cli.bench.output import (
     times_to_dict,
     write_json,
 )
+from seqbraid.cli.solvers import choose_from_options, chosen_from_options, describe_solver, mgrit_from_options
 
 if TYPE_CHECKING:
     from seqbraid.bench import ParallelRun
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--simulate", action="store_true", help="add what simulated ranks predict")
     add_network_arguments(parser)
     add_layer_arguments(parser, gate_bias=4.0, cell=True)
-    add_mgrit_arguments(parser, [16])
+    add_mgrit_arguments(parser, [16], auto=True)
     add_measuring_arguments(parser)
 
 
@@ -77,13 +78,17 @@ def run(options: argparse.Namespace) -> None:
 
     comm = world()
     measured_with = set_up(options)
-    [solver] = mgrit_from_options(options)
+    choices = [choose_from_options(options, each, comm.size) for each in options.size]
+    solvers = [
+        mgrit_from_options(options)[0] if choice is None else chosen_from_options(options, choice)
+        for choice in choices
+    ]
     simulated = None
     if options.simulate:
         simulated = SimulatedWorld(comm.size, options.latency, options.bandwidth, timer=time.thread_time)
     runs = []
     with progress_bar(len(options.size) * (options.repeats + 1), "bench parallel", "round", comm.rank) as bar:
-        for each in options.size:
+        for each, solver in zip(options.size, solvers, strict=True):
             layer = bench.Layer(
                 bench.Size(*each),
                 options.cell,
@@ -98,7 +103,10 @@ def run(options: argparse.Namespace) -> None:
         f"{comm.size} ranks, each {measured_with}; least in brackets\n"
         "milliseconds of a forward and backward pass to all parameters, loss on the last state\n"
         f"{options.cell} cell, update-gate bias {options.update_gate_bias:+g}, {options.dtype}\n"
-        f"{describe_solver(solver)}"
+        + "\n".join(
+            describe_solver(solvers[0]) if choice is None else str(choice)
+            for choice in dict.fromkeys(choices)
+        )
     )
     _note_shared_cores(comm.size, options.threads)
     print()
@@ -107,10 +115,12 @@ def run(options: argparse.Namespace) -> None:
         record = {
             **conditions(options),
             "ranks": comm.size,
-            "solver": dataclasses.asdict(solver),
             "latency": options.latency,
             "bandwidth": options.bandwidth,
-            "sizes": [_to_dict(each) for each in runs],
+            "sizes": [
+                {**_to_dict(each), "solver": dataclasses.asdict(solver)}
+                for each, solver in zip(runs, solvers, strict=True)
+            ],
         }
         write_json(options.json, record)
     if options.plot is not None:

@@ -10,10 +10,15 @@ within --error-bound of the serial ones; --all shows all. Judge errors with --up
 which gives the long memory of a trained layer: at torch's own start it is so short that any setting is
 exact.
 
+With --coarsening auto, alone or beside numbers, a model of the costs chooses a solver for each number of
+ranks. What it predicts, for one thread and float32, stands next to what was simulated. --levels 1 is the
+exact serial solver, rank after rank; only the products over all steps are then parallel.
+
 comp:comm is the time that all ranks compute over the time that all communicate or wait.
 
 example:
   seqbraid bench scaling --size 65536,1,9,64 --coarsening 16 32 64 128 --plot scaling.png
+  seqbraid bench scaling --ranks 8 64 --coarsening auto 64 128 --all
   seqbraid bench scaling --ranks 1 8 64 --latency 1e-5 --coarsening 16 --forward-iterations 2
 """
 
@@ -21,16 +26,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from seqbraid.cli.arguments import (
-    add_mgrit_arguments,
-    describe_solver,
-    mgrit_from_options,
-    positive,
-    whole,
-)
+from seqbraid.cli.arguments import add_mgrit_arguments, positive, whole
 from seqbraid.cli.bench.output import (
     add_layer_arguments,
     add_measuring_arguments,
@@ -45,9 +44,11 @@ from seqbraid.cli.bench.output import (
     times_to_dict,
     write_json,
 )
+from seqbraid.cli.solvers import choose_from_options, chosen_from_options, describe_solver, mgrit_from_options
 
 if TYPE_CHECKING:
     from seqbraid.bench import ScalingPoint
+    from seqbraid.mgrit import MGRIT
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -79,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="show every coarsening")
     add_network_arguments(parser)
     add_layer_arguments(parser, gate_bias=4.0)
-    add_mgrit_arguments(parser, [16, 32, 64])
+    add_mgrit_arguments(parser, [16, 32, 64], auto=True)
     add_measuring_arguments(parser)
 
 
@@ -94,8 +95,13 @@ def run(options: argparse.Namespace) -> None:
 
     require_one_process("bench scaling")
     measured_with = set_up(options)
-    solvers = mgrit_from_options(options)
+    numbered = mgrit_from_options(options)
     ranks = list(dict.fromkeys(options.ranks))
+    choices = {each: choose_from_options(options, options.size, each) for each in ranks}
+    chosen = {each: chosen_from_options(options, choice) for each, choice in choices.items() if choice}
+    solvers: list[MGRIT | Callable[[int], MGRIT]] = list(numbered)
+    if chosen:
+        solvers.append(chosen.__getitem__)
     layer = bench.Layer(
         bench.Size(*options.size),
         "classic",
@@ -121,7 +127,12 @@ def run(options: argparse.Namespace) -> None:
         f"{title}; forward plus backward, loss on the last state\n"
         f"{measured_with}; milliseconds, least in brackets"
     )
-    print(describe_solver(solvers[0], [solver.coarsening for solver in solvers]), end="\n\n")
+    if numbered:
+        print(describe_solver(numbered[0], [solver.coarsening for solver in numbered]))
+    for choice in choices.values():
+        if choice is not None:
+            print(choice)
+    print()
     _print_points(points, fastest, options.all, options.error_bound)
     if options.json is not None:
         record = {
@@ -131,7 +142,8 @@ def run(options: argparse.Namespace) -> None:
             "latency": options.latency,
             "bandwidth": options.bandwidth,
             "error_bound": options.error_bound,
-            "solvers": [dataclasses.asdict(solver) for solver in solvers],
+            "solvers": [dataclasses.asdict(solver) for solver in numbered],
+            "chosen": {each: dataclasses.asdict(solver) for each, solver in chosen.items()},
             "points": [_to_dict(point, point in fastest) for point in points],
         }
         write_json(options.json, record)
@@ -149,6 +161,7 @@ def _print_points(
         "coarsening",
         "Serial()",
         "MGRIT(), simulated",
+        "predicted",
         "speedup",
         "comp:comm",
         "states error",
@@ -163,7 +176,7 @@ def _print_points(
         shown.sort(key=lambda point: point.ranks)
     table = []
     for point in shown:
-        remarks = []
+        remarks = ["auto"] if point.chosen else []
         if point.times is None:
             remarks.append("diverged")
         elif not point.within(error_bound):
@@ -175,9 +188,10 @@ def _print_points(
         table.append(
             [
                 str(point.ranks),
-                str(point.coarsening),
+                "-" if point.levels == 1 else str(point.coarsening),
                 in_brackets(point.serial, 1e3),
                 in_brackets(point.times, 1e3),
+                "-" if point.predicted_seconds is None else short(1e3 * point.predicted_seconds),
                 short(point.speedup),
                 short(point.compute_to_communication),
                 "-" if point.states_error is None else f"{point.states_error:.1e}",

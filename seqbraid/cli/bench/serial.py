@@ -23,7 +23,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from seqbraid.cli.arguments import add_mgrit_arguments, describe_solver, mgrit_from_options, whole
+from seqbraid.cli.arguments import add_mgrit_arguments, whole
 from seqbraid.cli.bench.output import (
     add_layer_arguments,
     add_measuring_arguments,
@@ -37,6 +37,7 @@ from seqbraid.cli.bench.output import (
     times_to_dict,
     write_json,
 )
+from seqbraid.cli.solvers import describe_solver, mgrit_from_options
 
 if TYPE_CHECKING:
     from seqbraid.bench import Comparison, Doubling, ProfileLine, UnequalLengths

@@ -1,0 +1,119 @@
+"""The solver that the options of a subcommand ask for; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seqbraid.mgrit import MGRIT, Serial
+    from seqbraid.mgrit.auto import Choice
+
+__all__ = [
+    "choose_from_options",
+    "chosen_from_options",
+    "describe_solver",
+    "mgrit_from_options",
+    "solver_from_options",
+]
+
+# Those of training: a small interval, since the sequences of clips and sensor windows are short.
+_MGRIT_DEFAULTS = {"coarsening": 4}
+
+
+def solver_from_options(
+    options: argparse.Namespace, trained: Serial | MGRIT | None = None, choice: Choice | None = None
+) -> Serial | MGRIT:
+    """Return the solver that the options ask for; what they leave open is as in `trained`.
+
+    `choice` is what `choose_from_options` chose. Raises `OptionsError` for an option of MGRIT beside the
+    serial solver.
+    """
+    import dataclasses
+
+    from seqbraid.errors import OptionsError
+    from seqbraid.mgrit import MGRIT, Serial
+
+    given = _given_of_mgrit(options)
+    serial = options.solver == "serial" or (options.solver is None and not isinstance(trained, MGRIT))
+    if serial:
+        if given:
+            flag = "--" + next(iter(given)).replace("_", "-")
+            raise OptionsError(f"{flag} belongs to MGRIT; add --solver mgrit, or leave it out")
+        return Serial()
+    if choice is not None:
+        return chosen_from_options(options, choice)
+    if isinstance(trained, MGRIT):
+        return dataclasses.replace(trained, **given)
+    return MGRIT(**{**_MGRIT_DEFAULTS, **given})
+
+
+def mgrit_from_options(options: argparse.Namespace) -> list[MGRIT]:
+    """Return an MGRIT for each coarsening in numbers, in their order and each once.
+
+    On one level there are no intervals, and so only the first.
+    """
+    from seqbraid.mgrit import MGRIT
+
+    given = _given_of_mgrit(options)
+    lengths = [each for each in dict.fromkeys(given["coarsening"]) if each != "auto"]
+    solvers = [MGRIT(**{**given, "coarsening": each}) for each in lengths]
+    return solvers[:1] if given.get("levels") == 1 else solvers
+
+
+def choose_from_options(
+    options: argparse.Namespace, size: tuple[int, int, int, int], ranks: int
+) -> Choice | None:
+    """Return what --coarsening auto stands for, for a layer of T, B, I, H on so many ranks; None without it.
+
+    Raises `OptionsError` for --memory without it.
+    """
+    from seqbraid.errors import OptionsError
+    from seqbraid.mgrit.auto import choose
+
+    lengths = options.coarsening
+    if lengths != "auto" and not (isinstance(lengths, list) and "auto" in lengths):
+        if options.memory is not None:
+            raise OptionsError("--memory is for --coarsening auto; add that, or leave it out")
+        return None
+    T, B, inputs, hidden = size
+    network = {name: getattr(options, name) for name in ("latency", "bandwidth") if hasattr(options, name)}
+    return choose(T, B, hidden, ranks, inputs, options.memory, **network)
+
+
+def chosen_from_options(options: argparse.Namespace, choice: Choice) -> MGRIT:
+    """Return the chosen solver, with all else that the options ask for."""
+    import dataclasses
+
+    given = _given_of_mgrit(options)
+    del given["coarsening"]
+    return dataclasses.replace(choice.solver, **given)
+
+
+def _given_of_mgrit(options: argparse.Namespace) -> dict[str, Any]:
+    import dataclasses
+
+    from seqbraid.mgrit import MGRIT
+
+    names = [field.name for field in dataclasses.fields(MGRIT) if hasattr(options, field.name)]
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def describe_solver(solver: Serial | MGRIT, coarsenings: Sequence[int] = ()) -> str:
+    """Return what a person wants to know of a solver, in one line; `coarsenings` for its own, where given."""
+    from seqbraid.mgrit import MGRIT
+
+    if not isinstance(solver, MGRIT):
+        return "serial solver"
+    if solver.levels == 1:
+        return "MGRIT with one level, which is the serial solver"
+    count = (
+        f"to residual {solver.tolerance:g}"
+        if solver.tolerance is not None
+        else f"{solver.forward_iterations} forward and {solver.backward_iterations} backward iterations"
+    )
+    coarsening = ", ".join(map(str, coarsenings or [solver.coarsening]))
+    return (
+        f"MGRIT with coarsening {coarsening}, {solver.relaxation}, {solver.coarse} coarse propagator, {count}"
+    )
