@@ -33,7 +33,7 @@ class Communicator(Protocol):
         """Overwrite `tensor` with the one of `root`, in place, and return it."""
 
     def all_gather(self, share: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
-        """Fill `everything` (sum of counts, ...) with all ranks' shares (counts[rank], ...), and return it."""
+        """Fill `everything` (sum of counts, ...) with all shares (counts[rank], ...), and return it."""
 
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """Small Python values of all ranks in rank order; for set-up and reports, not inside a solve."""

@@ -60,7 +60,7 @@ def merge_inputs(
 
 @dataclass(frozen=True)
 class ForwardSteps:
-    """Coarse steps with projected inputs (n, B, 3H); each stands for `counts` valid fine steps of a sequence."""
+    """Coarse steps with projected inputs (n, B, 3H), each for `counts` valid fine steps of a sequence."""
 
     recurrence: Recurrence
     options: MGRIT
@@ -106,7 +106,7 @@ class ForwardSteps:
         return before, ends
 
     def linearise(self, points: Tensor) -> Tensor:
-        """Return all steps' factors (n, B, 5, H), in the order of time, about the states (n, B, H) before them."""
+        """Return all factors (n, B, 5, H), in the order of time, about the states (n, B, H) before the steps."""
         factors = points.new_empty((*points.shape[:-1], 5, points.shape[-1]))
         intervals = Intervals(self.count, 1, self.reverse)
         self.recurrence.sweeps.forward(
@@ -136,9 +136,9 @@ class ForwardSteps:
 class AdjointSteps:
     """The coarse steps' transposed linearisations: factors (n, B, 5, H), in the order of time.
 
-    `source` (n, B, H), in the order of the solve, is what the loss adds within each step's interval, carried to
-    its start; None for nothing. `forward` and the states `points` (n, B, H) before its steps, in its order, are
-    what the next level is made of; the steps of all ranks have none.
+    `source` (n, B, H), in the order of the solve, is what the loss adds within each step's interval, carried
+    to its start; None for nothing. `forward` and the states `points` (n, B, H) before its steps, in its
+    order, are what the next level is made of; the steps of all ranks have none.
     """
 
     recurrence: Recurrence

@@ -43,8 +43,8 @@ __all__ = ["LayerFunction", "LayerPlan"]
 class LayerPlan:
     """All that a layer's solve needs besides its tensors.
 
-    `valid` (local steps, B) is true within each sequence's length, None where all steps are; `for_adjoint` tells
-    whether a backward pass may follow.
+    `valid` (local steps, B) is true within each sequence's length, None where all steps are; `for_adjoint`
+    tells whether a backward pass may follow.
     """
 
     layer: int
@@ -213,9 +213,7 @@ def _solve_forward(
     plan: LayerPlan,
     for_adjoint: bool,
 ) -> tuple[Tensor, Trajectory, ForwardSteps | None, DirectionReport, Tensor | None]:
-    """Return all states (T, B, H), what the adjoint needs, the coarse level, the report's entry and the squares
-    that make its residuals.
-    """
+    """Return all states (T, B, H), what the adjoint needs, level 1, the entry, its residuals' squares."""
     start = plan.communicator.clock()
     counts = _fine_counts(plan)
     projection = Projection(x, w_ih, b_ih)

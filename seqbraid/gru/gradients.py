@@ -9,10 +9,11 @@ __all__ = ["Gradients"]
 
 
 class Gradients:
-    """Gradients of W_ih, W_hh, b_ih, b_hh and x, from the gate cotangents of one chunk of steps after the other.
+    """Gradients of W_ih, W_hh, b_ih, b_hh and x, from the gate cotangents of chunk after chunk of steps.
 
-    `needs` tells for x, W_ih, W_hh, b_ih, b_hh in this order which are wanted. The weights' are summed as their
-    transposes: a product whose short side is the number of inputs is several times slower the other way round.
+    `needs` tells for x, W_ih, W_hh, b_ih, b_hh in this order which are wanted. The weights' are summed as
+    their transposes: a product whose short side is the number of inputs is several times slower the other way
+    round.
     """
 
     def __init__(self, x: Tensor, w_ih: Tensor, needs: tuple[bool, bool, bool, bool, bool]) -> None:
@@ -33,7 +34,7 @@ class Gradients:
         return self._of_w_hh is not None
 
     def add(self, times: slice, gates: Tensor, before: Tensor | None) -> None:
-        """Add a stretch of time's gate cotangents (t, B, 4, H); `before` (t, B, H) are the states before it."""
+        """Add a stretch's gate cotangents (t, B, 4, H); `before` (t, B, H) are the states before its steps."""
         r_and_z = 2 * self._hidden
         flat = gates.view(-1, 4 * self._hidden)
         x = self._x[times].reshape(len(flat), -1)

@@ -19,9 +19,9 @@ _FULL_ROWS = 24
 class ForwardProblem:
     """States from projected inputs.
 
-    A relaxation that keeps writes into `states` (T, B, H) and `factors` (T, B, 5, H), None for not. `trajectory`
-    has the inputs; its C-points are not read. `sweeps` counts relaxations in units of all intervals. `coarse` is
-    level 1, None for a solve in sequence.
+    A relaxation that keeps writes into `states` (T, B, H) and `factors` (T, B, 5, H), None for not.
+    `trajectory` has the inputs; its C-points are not read. `sweeps` counts relaxations in units of all
+    intervals. `coarse` is level 1, None for a solve in sequence.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class ForwardProblem:
 class AdjointProblem:
     """Cotangents of the states, against the order of the forward solve, about the states that it returned.
 
-    The unknown at a C-point is dL/dh carried back from the steps after it; what the loss adds at a state itself,
-    `direct` (T, B, H), enters with the interval that ends there. A relaxation that keeps adds every step's
-    gate cotangents to `gradients`. `sweeps` counts relaxations in units of all intervals. `coarse` is the forward
-    solve's level 1, None for a solve in sequence, which takes all steps as one interval.
+    The unknown at a C-point is dL/dh carried back from the steps after it; what the loss adds at a state
+    itself, `direct` (T, B, H), enters with the interval that ends there. A relaxation that keeps adds every
+    step's gate cotangents to `gradients`. `sweeps` counts relaxations in units of all intervals. `coarse` is
+    the forward solve's level 1, None for a solve in sequence, which takes all steps as one interval.
     """
 
     def __init__(
@@ -134,8 +134,8 @@ class AdjointProblem:
     def _estimated_source(self) -> Tensor:
         """Return what the loss adds inside each interval, carried to its start along the diagonal.
 
-        Only the guess depends on it: a correction is the same with any source. The exact one costs a sweep, and
-        after one iteration the errors are the same.
+        Only the guess depends on it: a correction is the same with any source. The exact one costs a sweep,
+        and after one iteration the errors are the same.
         """
         trajectory = self._trajectory
         forward = trajectory.intervals

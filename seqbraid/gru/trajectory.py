@@ -1,14 +1,13 @@
-"""A forward solve as its adjoint needs it: kept whole, or its C-points alone and recomputed chunk by chunk."""
+"""A forward solve as its adjoint needs it: kept whole, or recomputed from its C-points by chunks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from seqbraid.gru.recurrence import Recurrence
-from seqbraid.kernels import Chunk, Intervals, Sweeps, empty_series
+from seqbraid.kernels import Chunk, Intervals, Sweeps
 
 __all__ = ["Projection", "Trajectory", "steps_at_once"]
 
@@ -46,8 +45,9 @@ class Projection:
 class Trajectory:
     """The states of a forward solve's last relaxation, which started from `points` (n, B, H).
 
-    `states` (T, B, H) and `factors` (T, B, 5, H) are None where only the C-points are kept; `projection` is None
-    where it is not needed any more. `counts` is int32 (T, B), 0 past a sequence's end; None for 1 everywhere.
+    `states` (T, B, H) and `factors` (T, B, 5, H) are None where only the C-points are kept; `projection` is
+    None where it is not needed any more. `counts` is int32 (T, B), 0 past a sequence's end; None for 1
+    everywhere.
     """
 
     recurrence: Recurrence
@@ -75,7 +75,7 @@ class Trajectory:
         )
 
     def around(self, chunk: Chunk, want_before: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the factors (t, B, 5, H) of a chunk's steps and the states (t, B, H) before them, if wanted."""
+        """Return a chunk's factors (t, B, 5, H) and the states (t, B, H) before its steps, if wanted."""
         factors, states = self.factors, self.states
         if factors is not None:
             factors = factors[chunk.times]
@@ -88,7 +88,7 @@ class Trajectory:
         return factors, self._before(chunk, states, chunk.times.start) if want_before else None
 
     def _before(self, chunk: Chunk, states: Tensor | None, beginning: int = 0) -> Tensor:
-        """Shift the states after each step, the first of which is at time `beginning`, by one step of the solve."""
+        """Shift the states after each step, the first at time `beginning`, by one step of the solve."""
         if states is None:
             raise RuntimeError("the states of this trajectory were not kept")
         first, last = chunk.times.start - beginning, chunk.times.stop - beginning

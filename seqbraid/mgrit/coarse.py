@@ -1,8 +1,9 @@
 """The coarse levels: the coarsest is solved in sequence, the others by one V-cycle each.
 
-The coarsest level's steps are gathered from all ranks once, and every rank then takes all of them itself. The other
-form, a pipeline in which each rank hands its last state to the next, does the same steps one after the other, and
-waits for a message at every rank besides: P latencies a solve, where a gathered source costs log2 P.
+The coarsest level's steps are gathered from all ranks once, and every rank then takes all of them itself. The
+other form, a pipeline in which each rank hands its last state to the next, does the same steps one after the
+other, and waits for a message at every rank besides: P latencies a solve, where a gathered source costs log2
+P.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["CoarseLevels", "interval_starts", "move_points"]
 
 
 def move_points(points: Tensor, ends: Tensor, received: Tensor | None, weight: float) -> Tensor:
-    """C-relaxation: move each C-point towards the end state of the interval before it, all the way at weight 1.
+    """C-relaxation: move each C-point to the end state of the interval before it, all the way at weight 1.
 
     `received` (...) is the end state on the rank before, None where there is none.
     """

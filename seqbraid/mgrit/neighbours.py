@@ -60,7 +60,7 @@ class Neighbours:
             self.seconds += self.communicator.clock() - start
 
     def gather(self, share: Tensor, multiple: int, of_what: str) -> Tensor:
-        """Return all ranks' shares of a series over steps of `multiple` fine ones, in the order of the solve."""
+        """Return all ranks' shares of a series of steps of `multiple` fine ones, in the solve's order."""
         if self.communicator.size == 1:
             return share
         start = self.communicator.clock()

@@ -36,7 +36,8 @@ class Steps(Protocol):
     def gather(self, gather: Callable[[Tensor], Tensor]) -> Steps:
         """Return the steps of all ranks.
 
-        `gather` makes of this rank's share (count, ...) of a series in the order of the solve that of all ranks.
+        `gather` makes of this rank's share (count, ...) of a series in the order of the solve that of all
+        ranks.
         """
 
 

@@ -20,10 +20,10 @@ __all__ = ["Solution", "has_diverged", "relative_residuals", "solve_in_parallel"
 class Solution:
     """C-points (intervals, ...) from which the problem's last relaxation started, and its end state (...).
 
-    The states inside the intervals are those that the problem kept. `squares` (iterations + 1, 2), in float64 on
-    the CPU, are the squared norms of e_i - C_{i+1} and of e_i over this rank's intervals after each number of
-    iterations, or a common multiple: their sum over the ranks makes the residuals, and is left to the caller, who
-    may have more to sum. None for a solve in sequence.
+    The states inside the intervals are those that the problem kept. `squares` (iterations + 1, 2), in float64
+    on the CPU, are the squared norms of e_i - C_{i+1} and of e_i over this rank's intervals after each number
+    of iterations, or a common multiple: their sum over the ranks makes the residuals, and is left to the
+    caller, who may have more to sum. None for a solve in sequence.
     """
 
     points: Tensor

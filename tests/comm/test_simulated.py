@@ -321,7 +321,7 @@ def test_a_rank_that_skips_the_backward_pass_is_told_of():
 
     with pytest.raises(
         CommunicationError,
-        match="rank 0 waits in GRU layer 0: backward solve: coarsest level .* for rank 1; rank 1 has ended",
+        match=r"rank 0 waits in GRU layer 0: backward solve: coarsest level .* for rank 1; rank 1 has ended",
     ):
         sb.SimulatedWorld(3).run(train)
 

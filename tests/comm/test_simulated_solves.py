@@ -75,8 +75,8 @@ def test_a_solve_reports_its_communication_in_virtual_time():
 
     world = still(4, latency=1.0, bandwidth=1e30)
     reports = world.run(function)
-    # Two rounds each for the coarse level's steps, for their sources and for the sum of the residuals, and one
-    # message between neighbours for the C-relaxation.
+    # Two rounds each for the coarse level's steps, for their sources and for the sum of the residuals, and
+    # one message between neighbours for the C-relaxation.
     for report, waited in zip(reports, world.communication_seconds, strict=True):
         assert report.seconds == pytest.approx(report.communication_seconds)
         assert report.communication_seconds <= waited
