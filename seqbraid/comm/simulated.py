@@ -221,8 +221,8 @@ class SimulatedRank:
             rows = counts[self.rank]
             if len(share) != rows or len(everything) != sum(counts):
                 raise CommunicationError(
-                    f"rank {self.rank} gives {len(share)} of {len(everything)} rows in {what}; expected {rows}
-                    " f"of {sum(counts)}"
+                    f"rank {self.rank} gives {len(share)} of {len(everything)} rows in {what}; "
+                    f"expected {rows} of {sum(counts)}"
                 )
             call = f"all_gather into {_form(everything)}"
             sent = everything.nbytes * (self.size - 1) / self.size

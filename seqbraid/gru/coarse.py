@@ -106,7 +106,7 @@ class ForwardSteps:
         return before, ends
 
     def linearise(self, points: Tensor) -> Tensor:
-        """Return all factors (n, B, 5, H), in the order of time, about the states (n, B, H) before the steps."""
+        """Return all factors (n, B, 5, H), in time order, about the states (n, B, H) before the steps."""
         factors = points.new_empty((*points.shape[:-1], 5, points.shape[-1]))
         intervals = Intervals(self.count, 1, self.reverse)
         self.recurrence.sweeps.forward(

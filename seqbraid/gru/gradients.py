@@ -34,7 +34,7 @@ class Gradients:
         return self._of_w_hh is not None
 
     def add(self, times: slice, gates: Tensor, before: Tensor | None) -> None:
-        """Add a stretch's gate cotangents (t, B, 4, H); `before` (t, B, H) are the states before its steps."""
+        """Add gate cotangents (t, B, 4, H); `before` (t, B, H) are the states before the steps."""
         r_and_z = 2 * self._hidden
         flat = gates.view(-1, 4 * self._hidden)
         x = self._x[times].reshape(len(flat), -1)
