@@ -233,7 +233,8 @@ def _solve_forward(
     trajectory = replace(inputs, points=solution.points, factors=factors)
     kept = [solution.points] + ([] if factors is None else [states, factors])
     entry = _entry(plan, solution, problem.sweeps, neighbours, start)
-    entry = replace(entry, kept_bytes=sum(tensor.nbytes for tensor in kept) if for_adjoint else 0)
+    kept_bytes = sum(tensor.nbytes for tensor in kept) if for_adjoint else 0
+    entry = replace(entry, kept_bytes=kept_bytes, steps=len(x))
     return states, trajectory, coarse, entry, solution.squares
 
 

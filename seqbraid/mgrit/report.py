@@ -25,7 +25,7 @@ class DirectionReport:
     `fine_sweeps` counts runs of the fine propagator over all of the rank's steps, `coarse_sequences` runs
     through the coarsest level step by step, `coarse_batches` evaluations of a coarse level at once.
     `reverse` tells the backward direction of a bidirectional layer. `kept_bytes` is what a forward solve
-    keeps on this rank for the adjoint, besides the input and the weights.
+    keeps on this rank, for its `steps` steps, for the adjoint: besides the input and the weights.
     """
 
     layer: int
@@ -38,6 +38,7 @@ class DirectionReport:
     reverse: bool = False
     solved_serially: bool = False
     kept_bytes: int = 0
+    steps: int = 0
 
     def __str__(self) -> str:
         """Return the residuals and seconds on one line."""
@@ -46,7 +47,13 @@ class DirectionReport:
         how = f"residuals {residuals}" if residuals else "in sequence"
         again = ", solved again in sequence" if self.solved_serially else ""
         seconds = f"{self.seconds:.3g} s, communication {self.communication_seconds:.3g} s of it"
-        return f"{name}: {how}{again}; {seconds}"
+        kept = f"; keeps {self.bytes_per_step:.4g} bytes a step" if self.kept_bytes else ""
+        return f"{name}: {how}{again}; {seconds}{kept}"
+
+    @property
+    def bytes_per_step(self) -> float:
+        """What a forward solve keeps for the adjoint, in bytes a step of all sequences."""
+        return self.kept_bytes / self.steps if self.steps else 0.0
 
     @property
     def iterations(self) -> int:

@@ -90,7 +90,9 @@ def test_the_report_tells_the_bytes_that_are_kept(storage, per_step):
     _, module = train(sb.MGRIT(coarsening=8, storage=storage), 64)
     points = H * 8 // 8
     expected = per_step if storage == "c_points" else per_step + points
-    assert module.last_solve.forward[0].kept_bytes == 64 * B * expected
+    report = module.last_solve.forward[0]
+    assert (report.kept_bytes, report.bytes_per_step) == (64 * B * expected, B * expected)
+    assert f"keeps {B * expected} bytes a step" in str(report)
 
 
 def test_nothing_is_kept_where_no_gradient_is_asked_for():
