@@ -232,6 +232,7 @@ def _solve_forward(
     solution = _solve(problem, h0, neighbours, plan, backward=False)
     trajectory = replace(inputs, points=solution.points, factors=factors)
     kept = [solution.points] + ([] if factors is None else [states, factors])
+    kept += [] if coarse is None else [coarse.inputs]
     entry = _entry(plan, solution, problem.sweeps, neighbours, start)
     kept_bytes = sum(tensor.nbytes for tensor in kept) if for_adjoint else 0
     entry = replace(entry, kept_bytes=kept_bytes, steps=len(x))
