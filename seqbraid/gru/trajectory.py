@@ -92,24 +92,22 @@ class Trajectory:
         if states is None:
             raise RuntimeError("the states of this trajectory were not kept")
         first, last = chunk.times.start - beginning, chunk.times.stop - beginning
+        interval = self.intervals.times(chunk.which)
         points = self.points[chunk.which]
+        reverse = self.intervals.reverse
+        # A chunk within a longer interval begins at a state, all others at C-points.
+        if reverse and chunk.times.stop < interval.stop:
+            return states[first + 1 : last + 1]
+        if not reverse and chunk.times.start > interval.start:
+            return states[first - 1 : last - 1]
         before = states.new_empty((last - first, *states.shape[1:]))
         length = chunk.intervals.length
-        if self.intervals.reverse:
+        if reverse:
             before[:-1] = states[first + 1 : last]
-            # A chunk within a longer interval begins at a state, all others at C-points.
-            before[-1] = points[0] if last + beginning == self._end_of(chunk.which) else states[last]
+            before[-1] = points[0]
             before[length - 1 : -1 : length] = points[1:].flip(0)
         else:
             before[1:] = states[first : last - 1]
-            before[0] = points[0] if first + beginning == self._start_of(chunk.which) else states[first - 1]
+            before[0] = points[0]
             before[length::length] = points[1:]
         return before
-
-    def _start_of(self, which: slice) -> int:
-        start: int = self.intervals.times(which).start
-        return start
-
-    def _end_of(self, which: slice) -> int:
-        stop: int = self.intervals.times(which).stop
-        return stop
