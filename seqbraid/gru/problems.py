@@ -8,7 +8,7 @@ from torch import Tensor
 from seqbraid.gru.coarse import AdjointSteps, ForwardSteps
 from seqbraid.gru.gradients import Gradients
 from seqbraid.gru.trajectory import Trajectory, steps_at_once
-from seqbraid.kernels import Chunk, Intervals
+from seqbraid.kernels import Chunk, Intervals, empty_series
 
 __all__ = ["AdjointProblem", "ForwardProblem"]
 
@@ -111,7 +111,7 @@ class AdjointProblem:
     def _adjoint(self, chunk: Chunk, points: Tensor, keep: bool) -> Tensor:
         factors, before = self._trajectory.around(chunk, keep and self._gradients.needs_states)
         steps, batch, _, hidden = factors.shape
-        gates = factors.new_empty((steps, batch, 4, hidden)) if keep else None
+        gates = empty_series((steps, batch, 4, hidden), factors) if keep else None
         length = steps if self._whole else chunk.intervals.length
         ends = self._trajectory.recurrence.sweeps.adjoint(
             factors,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from seqbraid.gru.recurrence import Recurrence
-from seqbraid.kernels import Chunk, Intervals, Sweeps
+from seqbraid.kernels import Chunk, Intervals, Sweeps, empty_series
 
 __all__ = ["Projection", "Trajectory", "steps_at_once"]
 
@@ -82,8 +82,8 @@ class Trajectory:
             return factors, self._before(chunk, states) if want_before else None
         steps = chunk.times.stop - chunk.times.start
         batch, hidden = self.points.shape[1:]
-        factors = self.points.new_empty((steps, batch, 5, hidden))
-        states = self.points.new_empty((steps, batch, hidden)) if want_before else None
+        factors = empty_series((steps, batch, 5, hidden), self.points)
+        states = empty_series((steps, batch, hidden), self.points) if want_before else None
         self.forward(chunk, self.points[chunk.which], states, factors)
         return factors, self._before(chunk, states, chunk.times.start) if want_before else None
 
@@ -100,7 +100,7 @@ class Trajectory:
             return states[first + 1 : last + 1]
         if not reverse and chunk.times.start > interval.start:
             return states[first - 1 : last - 1]
-        before = states.new_empty((last - first, *states.shape[1:]))
+        before = empty_series((last - first, *states.shape[1:]), states)
         length = chunk.intervals.length
         if reverse:
             before[:-1] = states[first + 1 : last]
