@@ -14,6 +14,21 @@ __all__ = ["AdjointProblem", "ForwardProblem"]
 
 # Rows that a sweep needs to be at full speed.
 _FULL_ROWS = 24
+# Groups of sequences that follow one another through the ranks: each of enough rows for an efficient tile,
+# and not so many that the messages' own cost grows above that of the steps.
+_LEAST_GROUP = 4
+_MOST_GROUPS = 8
+
+
+def _groups(batch: int) -> list[slice]:
+    count = max(1, min(batch // _LEAST_GROUP, _MOST_GROUPS))
+    return [slice(batch * group // count, batch * (group + 1) // count) for group in range(count)]
+
+
+def _share(points: Tensor, intervals: int, group: slice | None) -> float:
+    """Return which part of a sweep through all intervals of all sequences a relaxation is."""
+    part = 1.0 if group is None else (group.stop - group.start) / points.shape[1]
+    return part * len(points) / intervals if intervals else 0.0
 
 
 class ForwardProblem:
@@ -35,6 +50,7 @@ class ForwardProblem:
         self.short_first = trajectory.intervals.reverse
         batch, hidden = states.shape[1:]
         self.together = max(1, _FULL_ROWS // batch)
+        self.groups = _groups(batch)
         self.sweeps = 0.0
         self._trajectory = trajectory
         self._coarse = coarse
@@ -43,15 +59,15 @@ class ForwardProblem:
         projected = trajectory.projection is not None and trajectory.projection.whole is not None
         self._at_once = None if projected else steps_at_once(batch, hidden)
 
-    def relax(self, points: Tensor, which: slice, keep: bool) -> Tensor:
+    def relax(self, points: Tensor, which: slice, keep: bool, group: slice | None = None) -> Tensor:
         """See `Problem.relax`."""
-        self.sweeps += len(points) / self.intervals if self.intervals else 0.0
+        self.sweeps += _share(points, self.intervals, group)
         ends = points.clone()
         for chunk in self._trajectory.intervals.chunks(which, self._at_once):
             rows = slice(chunk.which.start - which.start, chunk.which.stop - which.start)
             states = self._states[chunk.times] if keep else None
             factors = self._factors[chunk.times] if keep and self._factors is not None else None
-            ends[rows] = self._trajectory.forward(chunk, ends[rows], states, factors)
+            ends[rows] = self._trajectory.forward(chunk, ends[rows], states, factors, group)
         return ends
 
     def coarse_steps(self, for_guess: bool) -> ForwardSteps:
@@ -83,6 +99,7 @@ class AdjointProblem:
         self.intervals = min(1, forward.count) if self._whole else forward.count
         batch, hidden = trajectory.points.shape[1:]
         self.together = max(1, _FULL_ROWS // batch)
+        self.groups = _groups(batch)
         self.sweeps = 0.0
         self._trajectory = trajectory
         self._direct = direct
@@ -92,9 +109,9 @@ class AdjointProblem:
         recomputed_whole = trajectory.factors is None and forward.count == 1
         self._at_once = None if recomputed_whole else steps_at_once(batch, hidden)
 
-    def relax(self, points: Tensor, which: slice, keep: bool) -> Tensor:
+    def relax(self, points: Tensor, which: slice, keep: bool, group: slice | None = None) -> Tensor:
         """See `Problem.relax`."""
-        self.sweeps += len(points) / self.intervals if self.intervals else 0.0
+        self.sweeps += _share(points, self.intervals, group)
         ends = points.clone()
         if not len(points):
             return ends
@@ -105,10 +122,10 @@ class AdjointProblem:
         at_once = self._at_once if keep or self._trajectory.factors is None else None
         for chunk in reversed(forward.chunks(slice(first, last), at_once)):
             rows = slice(0, 1) if self._whole else slice(last - chunk.which.stop, last - chunk.which.start)
-            ends[rows] = self._adjoint(chunk, ends[rows], keep)
+            ends[rows] = self._adjoint(chunk, ends[rows], keep, group)
         return ends
 
-    def _adjoint(self, chunk: Chunk, points: Tensor, keep: bool) -> Tensor:
+    def _adjoint(self, chunk: Chunk, points: Tensor, keep: bool, group: slice | None) -> Tensor:
         factors, before = self._trajectory.around(chunk, keep and self._gradients.needs_states)
         steps, batch, _, hidden = factors.shape
         gates = empty_series((steps, batch, 4, hidden), factors) if keep else None
@@ -119,6 +136,7 @@ class AdjointProblem:
             Intervals(steps, length, self.short_first),
             direct=None if self._direct is None else self._direct[chunk.times],
             gates=gates,
+            group=group,
         )
         if gates is not None:
             self._gradients.add(chunk.times, gates, before)

@@ -59,9 +59,14 @@ class Trajectory:
     projection: Projection | None
 
     def forward(
-        self, chunk: Chunk, points: Tensor, states: Tensor | None = None, factors: Tensor | None = None
+        self,
+        chunk: Chunk,
+        points: Tensor,
+        states: Tensor | None = None,
+        factors: Tensor | None = None,
+        group: slice | None = None,
     ) -> Tensor:
-        """Propagate a chunk's C-points (k, B, H) to the ends of its intervals."""
+        """Propagate a chunk's C-points (k, B, H) to the ends of its intervals; see `Sweeps.forward`."""
         if self.projection is None:
             raise RuntimeError("the projected input of this trajectory is gone")
         return self.recurrence.sweeps.forward(
@@ -72,6 +77,7 @@ class Trajectory:
             1 if self.counts is None else self.counts[chunk.times],
             states=states,
             factors=factors,
+            group=group,
         )
 
     def around(self, chunk: Chunk, want_before: bool) -> tuple[Tensor, Tensor | None]:

@@ -43,7 +43,7 @@ class FusedSweeps:
         panels, bias = kept[2]
         rows = x.detach().reshape(-1, x.shape[-1]).contiguous()
         a = empty_series((*x.shape[:2], len(bias)), x)
-        _share_rows(len(rows), partial(project_rows, rows.numpy(), panels, bias, _rows(a)), ())
+        _share_rows(slice(0, len(rows)), partial(project_rows, rows.numpy(), panels, bias, _rows(a)), ())
         return a
 
     def forward(
@@ -56,6 +56,7 @@ class FusedSweeps:
         source: Tensor | None = None,
         states: Tensor | None = None,
         factors: Tensor | None = None,
+        group: slice | None = None,
     ) -> Tensor:
         """See `Sweeps.forward`."""
         if self._forward_weights is None:
@@ -84,7 +85,7 @@ class FusedSweeps:
                 piece.direction,
             )
             ending = (kind == "implicit", propagator.kind == "frozen", float(propagator.gamma))
-            _share_rows(piece.count * batch, call, ending)
+            _share_rows(group or slice(0, piece.count * batch), call, ending)
         return ends
 
     def adjoint(
@@ -96,6 +97,7 @@ class FusedSweeps:
         source: Tensor | None = None,
         cotangents: Tensor | None = None,
         gates: Tensor | None = None,
+        group: slice | None = None,
     ) -> Tensor:
         """See `Sweeps.adjoint`."""
         if self._adjoint_weights is None:
@@ -116,7 +118,7 @@ class FusedSweeps:
                 piece.stride,
                 piece.direction,
             )
-            _share_rows(piece.count * batch, call, ())
+            _share_rows(group or slice(0, piece.count * batch), call, ())
         return ends
 
     def carry(self, factors: Tensor, direct: Tensor, intervals: Intervals) -> Tensor:
@@ -128,7 +130,7 @@ class FusedSweeps:
         for piece in intervals.pieces():
             where = (piece.steps, piece.origin, piece.stride, piece.direction)
             call = partial(carry_rows, *series, rows[piece.first * batch :], batch, *where)
-            _share_rows(piece.count * batch, call, ())
+            _share_rows(slice(0, piece.count * batch), call, ())
         return ends
 
 
@@ -170,14 +172,15 @@ def _pack(weights: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]
     return panels, start
 
 
-def _share_rows(rows: int, call: Callable[..., None], ending: tuple[object, ...]) -> None:
+def _share_rows(rows: slice, call: Callable[..., None], ending: tuple[object, ...]) -> None:
     """Run `call(..., first, last, *ending)` over all rows, cut evenly over the threads."""
-    threads = min(torch.get_num_threads(), rows // _LEAST_ROWS)
+    count = rows.stop - rows.start
+    threads = min(torch.get_num_threads(), count // _LEAST_ROWS)
     if threads <= 1:
-        if rows:
-            call(0, rows, *ending)
+        if count:
+            call(rows.start, rows.stop, *ending)
         return
-    cuts = [rows * thread // threads for thread in range(threads + 1)]
+    cuts = [rows.start + count * thread // threads for thread in range(threads + 1)]
     others = [_pool(threads - 1).submit(call, first, last, *ending) for first, last in pairwise(cuts[1:])]
     call(cuts[0], cuts[1], *ending)
     for other in others:

@@ -32,6 +32,7 @@ class PlainSweeps:
         source: Tensor | None = None,
         states: Tensor | None = None,
         factors: Tensor | None = None,
+        group: slice | None = None,
     ) -> Tensor:
         """See `Sweeps.forward`."""
         a = a[..., : len(self._w_hh)]
@@ -64,9 +65,21 @@ class PlainSweeps:
         source: Tensor | None = None,
         cotangents: Tensor | None = None,
         gates: Tensor | None = None,
+        group: slice | None = None,
     ) -> Tensor:
         """See `Sweeps.adjoint`."""
         ends = points.clone()
+        if group is not None:
+            ends[:, group] = self.adjoint(
+                factors[:, group],
+                points[:, group],
+                intervals,
+                _of_group(direct, group),
+                _of_group(source, group),
+                _of_group(cotangents, group),
+                _of_group(gates, group),
+            )
+            return ends
         for piece in intervals.pieces():
             rows = slice(piece.first, piece.first + piece.count)
             carried = ends[rows]
@@ -94,3 +107,7 @@ class PlainSweeps:
                 carried = piece.take(factors[..., 0, :], k) * (carried + piece.take(direct, k))
             ends[rows] = carried
         return ends
+
+
+def _of_group(series: Tensor | None, group: slice) -> Tensor | None:
+    return None if series is None else series[:, group]

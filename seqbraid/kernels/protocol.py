@@ -33,12 +33,14 @@ class Sweeps(Protocol):
         source: Tensor | None = None,
         states: Tensor | None = None,
         factors: Tensor | None = None,
+        group: slice | None = None,
     ) -> Tensor:
         """Propagate the C-points through their intervals; return the states at the ends (n, B, H).
 
         `counts` are the fine steps that each step stands for, one number or int32 (T, B), 0 past a sequence's
-        end. `source` is added after each step, `states` takes the state after it and `factors` its adjoint's
-        factors.
+        end. A `group` of sequences may be taken alone where there is one interval: the others are left as
+        they are. `source` is added after each step, `states` takes the state after it and `factors` its
+        adjoint's factors.
         """
 
     def adjoint(
@@ -50,12 +52,13 @@ class Sweeps(Protocol):
         source: Tensor | None = None,
         cotangents: Tensor | None = None,
         gates: Tensor | None = None,
+        group: slice | None = None,
     ) -> Tensor:
         """Carry dL/dh (n, B, H) against the order of the forward sweep; return it at the ends (n, B, H).
 
         `direct` is what the loss adds at each step's state, before the step; `source` is added after it.
         `cotangents` takes each step's whole dL/dh+, and `gates` (T, B, 4, H) what `cells.gate_cotangents`
-        makes of it.
+        makes of it. `group` as in `forward`.
         """
 
     def carry(self, factors: Tensor, direct: Tensor, intervals: Intervals) -> Tensor:

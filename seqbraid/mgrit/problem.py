@@ -61,8 +61,14 @@ class Problem(Protocol):
     def together(self) -> int:
         """The number of intervals that are worth relaxing on their own: fewer waste arithmetic."""
 
-    def relax(self, points: Tensor, which: slice, keep: bool) -> Tensor:
+    @property
+    def groups(self) -> list[slice]:
+        """Parts of a state's first dimension that do not depend on one another, each worth a sweep."""
+
+    def relax(self, points: Tensor, which: slice, keep: bool, group: slice | None = None) -> Tensor:
         """Propagate the intervals `which` from their C-points (k, ...) with the fine propagator, at once.
+
+        Of a single interval a `group` may be taken alone; what is returned for the others means nothing.
 
         Returns the states at their ends. With `keep`, what the states inside are wanted for is kept or done:
         exactly one such relaxation of every interval is the last of a solve.

@@ -36,17 +36,22 @@ class Solution:
 def solve_in_sequence(problem: Problem, initial: Tensor, neighbours: Neighbours) -> Solution:
     """Propagate through this rank's only interval, or none, once the previous rank has.
 
-    `initial` (...) is the state at the beginning of the whole sequence.
+    `initial` (...) is the state at the beginning of the whole sequence. The problem's groups follow one
+    another through the ranks: while one is here, the next is still on the rank before.
     """
     if problem.intervals == 0:
         return Solution(initial.new_empty((0, *initial.shape)), initial)
-    received = neighbours.receive(initial)
-    start = (initial if received is None else received).unsqueeze(0)
-    if neighbours.next is None:
-        return Solution(start, problem.relax(start, slice(0, 1), keep=True)[0])
-    # The next rank waits for the end state alone: what is kept is left for when it has that.
-    neighbours.send(problem.relax(start, slice(0, 1), keep=False)[0])
-    return Solution(start, problem.relax(start, slice(0, 1), keep=True)[0])
+    whole = slice(0, 1)
+    start = initial.unsqueeze(0).clone()
+    alone = neighbours.previous is None and neighbours.next is None
+    for group in [] if alone else problem.groups:
+        received = neighbours.receive(initial[group])
+        if received is not None:
+            start[0, group] = received
+        if neighbours.next is not None:
+            # The next rank waits for the end state alone: what is kept is left for when it has that.
+            neighbours.send(problem.relax(start, whole, keep=False, group=group)[0, group])
+    return Solution(start, problem.relax(start, whole, keep=True)[0])
 
 
 def solve_in_parallel(

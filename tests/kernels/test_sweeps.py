@@ -145,7 +145,7 @@ def test_projection_is_one_product(kernel, inputs, hidden, shape, dtype):
     bias = torch.randn(3 * hidden, dtype=dtype)
     sweeps = kernel(w_hh, None)
     eps = torch.finfo(dtype).eps
-    for w_ih, b_ih, series in ((first, bias, x), (second, None, x), (first, None, x.transpose(0, 1))):
+    for w_ih, b_ih, series in ((first, bias, x), (first, None, x.transpose(0, 1)), (second, None, x)):
         a = sweeps.project(series, w_ih, b_ih)
         assert a.is_contiguous()
         truth = series.double() @ w_ih.double().T + (0 if b_ih is None else b_ih.double())
@@ -178,3 +178,34 @@ def test_series_that_are_not_contiguous_are_refused_not_misread():
         sweeps_for(tensors.w_hh, None).forward(
             tensors.a, tensors.points, case.intervals, case.propagator, states=apart
         )
+
+
+@pytest.mark.parametrize("kernel", [FusedSweeps, PlainSweeps])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_group_of_sequences_goes_as_it_does_among_all(kernel, reverse):
+    torch.manual_seed(0)
+    T, B, H = 7, 9, 5
+    weights = torch.randn(3 * H, H, dtype=torch.float64) / H, torch.randn(3 * H, dtype=torch.float64)
+    sweeps = kernel(*weights)
+    a, direct = torch.randn(T, B, 3 * H, dtype=torch.float64), torch.randn(T, B, H, dtype=torch.float64)
+    points, one = torch.randn(1, B, H, dtype=torch.float64), Intervals.one(T, reverse)
+    propagator = Propagator("classic", 1.0)
+    counts = (torch.rand(T, B) < 0.7).to(torch.int32)
+    results = {}
+    for groups in ([slice(0, B)], [slice(0, 4), slice(4, B)]):
+        states = torch.zeros(T, B, H, dtype=torch.float64)
+        factors = torch.zeros(T, B, 5, H, dtype=torch.float64)
+        gates = torch.zeros(T, B, 4, H, dtype=torch.float64)
+        ends, back = torch.zeros_like(points), torch.zeros_like(points)
+        for group in groups:
+            found = sweeps.forward(
+                a, points, one, propagator, counts, states=states, factors=factors, group=group
+            )
+            ends[:, group] = found[:, group]
+        for group in groups:
+            turned = Intervals.one(T, not reverse)
+            found = sweeps.adjoint(factors, points, turned, direct, gates=gates, group=group)
+            back[:, group] = found[:, group]
+        results[len(groups)] = [states, factors, gates, ends, back]
+    for whole, cut in zip(results[1], results[2], strict=True):
+        torch.testing.assert_close(cut, whole, rtol=1e-13, atol=1e-13)

@@ -63,6 +63,7 @@ class LogisticEquation:
 
     short_first = False
     together = 3
+    groups = (slice(None),)
 
     def __init__(self, intervals, coarsening, dt=0.02):
         self.intervals, self.coarsening = intervals, coarsening
@@ -72,7 +73,7 @@ class LogisticEquation:
         self.relaxations = 0
         self.kept = 0
 
-    def relax(self, points, which, keep):
+    def relax(self, points, which, keep, group=None):
         self.relaxations += len(points) / self.intervals
         self.kept += keep
         u = points
