@@ -37,7 +37,7 @@ def everything(case, tensors):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("T", "B", "length"), [(12, 1, 3), (20, 4, 20), (60, 11, 2), (60, 7, 4)])
+@pytest.mark.parametrize(("T", "B", "length"), [(12, 1, 3), (20, 4, 20), (60, 11, 2), (300, 40, 300)])
 def test_any_number_of_threads_gives_the_same_bits(threads, T, B, length, dtype):
     case = Case(T=T, B=B, H=21, length=length, dtype=dtype, counts="random", source=True, direct=True)
     tensors = Tensors(case)

@@ -7,7 +7,7 @@ import torch
 
 from seqbraid.kernels import empty_series, memory
 
-LARGE = (1 << 20,)  # 4 MiB in float32
+LARGE = (1 << 18,)  # 1 MiB in float32
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -17,8 +17,9 @@ def _garbage():
 
 
 @pytest.fixture(autouse=True)
-def _idle():
-    """Begin and end with no idle blocks."""
+def _idle(monkeypatch):
+    """Begin and end with no idle blocks; tensors are large from 1 MiB on."""
+    monkeypatch.setattr(memory, "_LEAST_BYTES", 2**20)
     memory._idle.clear()
     yield
     memory._idle.clear()
@@ -54,11 +55,11 @@ def test_memory_is_used_again_once_nobody_holds_it():
     other = empty_series(LARGE, like())
     assert other.data_ptr() != place
     del tensor
-    again = empty_series((1 << 12, 1 << 8), like())
+    again = empty_series((1 << 10, 1 << 8), like())
     assert again.data_ptr() == place
     # In another dtype, and a little smaller.
     del again
-    smaller = empty_series((1 << 19,), like(torch.float64))
+    smaller = empty_series((1 << 17,), like(torch.float64))
     assert smaller.data_ptr() == place
 
 
