@@ -19,12 +19,14 @@ __all__ = ["Call", "agree_on_call"]
 class Call:
     """A forward call: how the sequence is cut, and `valid` (local steps, B), None where all steps are.
 
-    `seed` is rank 0's draw for what is random in this call.
+    `seed` is rank 0's draw for what is random in this call; `padding_is_finite` tells that past the
+    sequences' ends there is no nan or inf on any rank.
     """
 
     partition: Partition
     valid: Tensor | None
     seed: int
+    padding_is_finite: bool
 
 
 def agree_on_call(
@@ -69,7 +71,8 @@ def agree_on_call(
             raise ValueError(f"there is another h0 on rank {rank} than on rank 0; expected the same on each")
     partition = Partition.from_lengths(slices, communicator, multiple)
     valid = _valid_steps(lengths, batch, partition, x.device)
-    if any(bad):
+    padding_is_finite = not any(bad)
+    if not padding_is_finite:
         if valid is not None:
             # Most likely in the padding, where anything may be: look again, now that it is known.
             counts = torch.zeros(communicator.size, dtype=torch.int64)
@@ -81,7 +84,7 @@ def agree_on_call(
                 raise ValueError(
                     f"x holds {count} values{where} that are nan or inf; the solve was not started"
                 )
-    return Call(partition, valid, seeds[0])
+    return Call(partition, valid, seeds[0], padding_is_finite)
 
 
 def _sums(tensors: Iterable[Tensor]) -> Tensor:

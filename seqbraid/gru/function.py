@@ -125,7 +125,10 @@ class LayerFunction(Function):
 
         output = states
         if plan.valid is not None:
-            output = states.masked_fill(~plan.valid.unsqueeze(-1), 0.0)
+            # Forward in time no step reads a state past a sequence's end, so that the kept ones may be zero
+            # there.
+            fill = states.masked_fill if plan.reverse else states.masked_fill_
+            output = fill(~plan.valid.unsqueeze(-1), 0.0)
         ctx.plan = plan
         inputs = None if coarse is None else coarse.inputs
         counts = None if coarse is None or isinstance(coarse.counts, int) else coarse.counts

@@ -190,7 +190,7 @@ class GRU(nn.Module):
             self.parameters(),
             initial,
         )
-        if call.valid is not None:
+        if call.valid is not None and not call.padding_is_finite:
             # What lies past a sequence's end may be anything, and 0 * nan is not 0.
             x = x.masked_fill(~call.valid.unsqueeze(-1), 0.0)
 

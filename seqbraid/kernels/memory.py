@@ -12,7 +12,7 @@ from torch import Tensor
 __all__ = ["empty_series"]
 
 # Smaller tensors come from PyTorch: the C library hands those out again by itself.
-_LEAST_BYTES = 2**22
+_LEAST_BYTES = 2**21
 # What may lie idle in all.
 _MOST_IDLE_BYTES = 2**30
 
