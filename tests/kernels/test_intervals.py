@@ -53,34 +53,35 @@ def test_pieces_take_and_put_the_steps_of_all_their_intervals(grid):
     assert torch.equal(copy, series)
 
 
-@given(grids, st.data())
-def test_times_are_those_of_the_run(grid, data):
-    steps, length, reverse = grid
-    intervals, expected = Intervals(steps, length, reverse), by_hand(steps, length, reverse)
-    first = data.draw(st.integers(0, intervals.count))
-    last = data.draw(st.integers(first, intervals.count))
-    times = intervals.times(slice(first, last))
-    assert list(range(steps))[times] == sorted(itertools.chain.from_iterable(expected[first:last]))
+def runs():
+    """Yield every run of intervals of every small grid, with the times of each interval."""
+    for steps, length, reverse in itertools.product(range(9), range(1, 10), (False, True)):
+        intervals, expected = Intervals(steps, length, reverse), by_hand(steps, length, reverse)
+        for first, last in itertools.combinations_with_replacement(range(intervals.count + 1), 2):
+            yield intervals, slice(first, last), expected[first:last]
 
 
-@given(grids, st.one_of(st.none(), st.integers(1, 50)), st.data())
-def test_chunks_go_through_a_run_as_the_run_does(grid, at_once, data):
-    steps, length, reverse = grid
-    intervals, expected = Intervals(steps, length, reverse), by_hand(steps, length, reverse)
-    first = data.draw(st.integers(0, intervals.count))
-    last = data.draw(st.integers(first, intervals.count))
-    passed = {i: [] for i in range(first, last)}
-    for chunk in intervals.chunks(slice(first, last), at_once):
-        times = list(range(steps))[chunk.times]
-        own = by_hand(chunk.intervals.steps, chunk.intervals.length, chunk.intervals.reverse)
-        assert chunk.intervals.steps == len(times) > 0
-        assert chunk.intervals.reverse == reverse
-        assert chunk.intervals.count == chunk.which.stop - chunk.which.start
-        if at_once is not None:
-            assert len(times) <= max(at_once, length if intervals.count > 1 else 0)
-        for i, block in enumerate(own):
-            passed[chunk.which.start + i] += [times[k] for k in block]
-    assert list(passed.values()) == expected[first:last]
+def test_times_are_those_of_the_run():
+    for intervals, which, expected in runs():
+        times = list(range(intervals.steps))[intervals.times(which)]
+        assert times == sorted(itertools.chain.from_iterable(expected)), (intervals, which)
+
+
+@pytest.mark.parametrize("at_once", [None, *range(1, 10), 50])
+def test_chunks_go_through_a_run_as_the_run_does(at_once):
+    for intervals, which, expected in runs():
+        passed = {i: [] for i in range(which.start, which.stop)}
+        for chunk in intervals.chunks(which, at_once):
+            times = list(range(intervals.steps))[chunk.times]
+            own = by_hand(chunk.intervals.steps, chunk.intervals.length, chunk.intervals.reverse)
+            assert chunk.intervals.steps == len(times) > 0
+            assert chunk.intervals.reverse == intervals.reverse
+            assert chunk.intervals.count == chunk.which.stop - chunk.which.start
+            if at_once is not None:
+                assert len(times) <= max(at_once, intervals.length if intervals.count > 1 else 0)
+            for i, block in enumerate(own):
+                passed[chunk.which.start + i] += [times[k] for k in block]
+        assert list(passed.values()) == expected, (intervals, which)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
