@@ -187,6 +187,12 @@ def _add_options_of_mgrit(group: argparse._ArgumentGroup, default: Callable[[obj
         help=f"the interval's mean input, or its last {default('mean')}",
     )
     group.add_argument(
+        "--initial-guess",
+        choices=("coarse", "zero"),
+        help="zero spares a coarse solve, and is as good where intervals are longer than the memory "
+        f"{default('coarse')}",
+    )
+    group.add_argument(
         "--tolerance",
         type=positive,
         metavar="R",
@@ -202,4 +208,10 @@ def _add_options_of_mgrit(group: argparse._ArgumentGroup, default: Callable[[obj
         "--on-divergence",
         choices=("raise", "warn", "serial"),
         help=f"when a residual grows: stop, warn, or solve again in sequence {default('raise')}",
+    )
+    group.add_argument(
+        "--storage",
+        choices=("states", "c_points"),
+        help="keep all that the backward pass needs, or interval starts alone: far less memory, about twice "
+        f"the time {default('states')}",
     )
