@@ -58,6 +58,25 @@ def merge_inputs(
     return groups.gather(1, index).squeeze(1), total
 
 
+def _share_of_the_state(alpha: Tensor, m: Counts) -> Tensor:
+    """Return how much of m frozen steps' candidate depends on the state before the first of them.
+
+    A frozen step takes the candidate n of that state for all m steps, with the weight 1 - alpha^m. But n
+    follows the state, and forgets the first one as the state does. With D = dn/dh, a fine step's Jacobian is
+    about alpha + (1 - alpha) D, whose m-th power is alpha^m + m alpha^(m-1) (1 - alpha) D to first order in
+    D; the ratio of the two weights is returned, for `alpha` the m-th power. As the adjoint's coarse step the
+    plain derivative of a frozen step overestimates what is carried back by far where intervals outlast the
+    memory.
+    """
+    count = float(m) if isinstance(m, int) else m.to(alpha.dtype).clamp_min(1).unsqueeze(-1)
+    # By logarithms, which keep their digits near alpha = 1. Outside 0 to 1 (a step gamma above 1) there are
+    # none.
+    logarithm = alpha.clamp(torch.finfo(alpha.dtype).tiny, 1.0).log()
+    one_step = logarithm / count
+    share = count * (logarithm - one_step).exp() * torch.expm1(one_step) / torch.expm1(logarithm)
+    return torch.where((alpha < 1) & (alpha >= 0) & (one_step != logarithm), share, 1.0)
+
+
 @dataclass(frozen=True)
 class ForwardSteps:
     """Coarse steps with projected inputs (n, B, 3H), each for `counts` valid fine steps of a sequence."""
@@ -106,12 +125,20 @@ class ForwardSteps:
         return before, ends
 
     def linearise(self, points: Tensor) -> Tensor:
-        """Return all factors (n, B, 5, H), in time order, about the states (n, B, H) before the steps."""
+        """Return all factors (n, B, 5, H), in time order, about the states (n, B, H) before the steps.
+
+        Those of "frozen" steps are of the m-th power of a fine step's Jacobian, see `_share_of_the_state`.
+        """
         factors = points.new_empty((*points.shape[:-1], 5, points.shape[-1]))
         intervals = Intervals(self.count, 1, self.reverse)
         self.recurrence.sweeps.forward(
             self.inputs, points, intervals, self.propagator, self._m, factors=factors
         )
+        if self.propagator.kind == "frozen":
+            share = _share_of_the_state(factors[..., 0, :], self._m)
+            # What goes through the candidate: g_r, g_n and a_n.
+            for number in (1, 3, 4):
+                factors[..., number, :] *= share
         return factors
 
     def coarsen(self, factor: int) -> ForwardSteps:
