@@ -189,7 +189,7 @@ def _add_options_of_mgrit(group: argparse._ArgumentGroup, default: Callable[[obj
     group.add_argument(
         "--initial-guess",
         choices=("coarse", "zero"),
-        help="zero spares a coarse solve, and is as good where intervals are longer than the memory "
+        help="zero spares a coarse solve; for intervals several times longer than the memory "
         f"{default('coarse')}",
     )
     group.add_argument(
