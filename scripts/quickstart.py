@@ -149,10 +149,10 @@ def main() -> None:
     print(f"\nimplicit GRU on {BACKBONE} features ({weights}); 8 classes, chance is 0.125\n")
     for line in table:
         print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)))
+    print("\nA new installation compiles the kernels in its first run, some ten seconds of the first row.")
     print(
-        "\nThe first run of a new installation compiles the kernels, some ten seconds of the first row. Sequences of"
+        "Sequences of 16 steps are far too short for a gain in time; seqbraid bench scaling shows where it is."
     )
-    print("16 steps are far too short for a gain in time: seqbraid bench scaling shows where it begins.")
     print(f"\n{time.perf_counter() - start:.0f} s in all; everything lies in {folder}")
     print("To use what was installed here: . .venv/bin/activate")
     gap = abs(parallel_accuracy - serial_accuracy)

@@ -11,8 +11,9 @@ which gives the long memory of a trained layer: at torch's own start it is so sh
 exact.
 
 With --coarsening auto, alone or beside numbers, a model of the costs chooses a solver for each number of
-ranks. What it predicts, for one thread and float32, stands next to what was simulated. --levels 1 is the
-exact serial solver, rank after rank; only the products over all steps are then parallel.
+ranks. What it predicts, for one thread, float32 and the machine that the model was fitted on, stands next to
+what was simulated. --levels 1 is the exact serial solver, groups of sequences going from rank to rank; only
+the products over all steps are then parallel.
 
 comp:comm is the time that all ranks compute over the time that all communicate or wait.
 
