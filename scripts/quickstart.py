@@ -150,9 +150,7 @@ def main() -> None:
     for line in table:
         print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)))
     print("\nA new installation compiles the kernels in its first run, some ten seconds of the first row.")
-    print(
-        "Sequences of 16 steps are far too short for a gain in time; seqbraid bench scaling shows where it is."
-    )
+    print("Sequences of 16 steps are too short for a gain in time; seqbraid bench scaling shows where it is.")
     print(f"\n{time.perf_counter() - start:.0f} s in all; everything lies in {folder}")
     print("To use what was installed here: . .venv/bin/activate")
     gap = abs(parallel_accuracy - serial_accuracy)
