@@ -85,7 +85,7 @@ class FusedSweeps:
                 piece.direction,
             )
             ending = (kind == "implicit", propagator.kind == "frozen", float(propagator.gamma))
-            _share_rows(group or slice(0, piece.count * batch), call, ending)
+            _share_rows(_rows_of(group, piece.count * batch, intervals), call, ending)
         return ends
 
     def adjoint(
@@ -118,7 +118,7 @@ class FusedSweeps:
                 piece.stride,
                 piece.direction,
             )
-            _share_rows(group or slice(0, piece.count * batch), call, ())
+            _share_rows(_rows_of(group, piece.count * batch, intervals), call, ())
         return ends
 
     def carry(self, factors: Tensor, direct: Tensor, intervals: Intervals) -> Tensor:
@@ -170,6 +170,17 @@ def _pack(weights: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]
         start[:width] = bias.numpy()
     panels = np.ascontiguousarray(padded.reshape(depth, count, panel).transpose(1, 0, 2))
     return panels, start
+
+
+def _rows_of(group: slice | None, rows: int, intervals: Intervals) -> slice:
+    """Return the rows of a group of sequences, which are those of the only interval; all where there is none."""
+    if group is None:
+        return slice(0, rows)
+    if intervals.count > 1:
+        raise ValueError(
+            f"a group of sequences was given for {intervals.count} intervals; expected one interval"
+        )
+    return group
 
 
 def _share_rows(rows: slice, call: Callable[..., None], ending: tuple[object, ...]) -> None:

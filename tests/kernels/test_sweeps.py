@@ -210,3 +210,10 @@ def test_a_group_of_sequences_goes_as_it_does_among_all(kernel, reverse):
         results[len(groups)] = [states, factors, gates, ends, back]
     for whole, cut in zip(results[1], results[2], strict=True):
         torch.testing.assert_close(cut, whole, rtol=1e-13, atol=1e-13)
+
+
+def test_a_group_of_sequences_in_several_intervals_is_refused():
+    sweeps = FusedSweeps(torch.randn(9, 3), None)
+    arguments = torch.randn(4, 2, 9), torch.randn(2, 2, 3), Intervals(4, 2), Propagator("classic", 1.0)
+    with pytest.raises(ValueError, match="for 2 intervals"):
+        sweeps.forward(*arguments, group=slice(0, 1))
