@@ -173,13 +173,11 @@ def _pack(weights: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]
 
 
 def _rows_of(group: slice | None, rows: int, intervals: Intervals) -> slice:
-    """Return the rows of a group of sequences, which are those of the only interval; all where there is none."""
+    """Return the rows of a group of sequences in the only interval; all rows without a group."""
     if group is None:
         return slice(0, rows)
     if intervals.count > 1:
-        raise ValueError(
-            f"a group of sequences was given for {intervals.count} intervals; expected one interval"
-        )
+        raise ValueError(f"a group was given for {intervals.count} intervals; expected one")
     return group
 
 
