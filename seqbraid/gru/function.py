@@ -321,13 +321,17 @@ def _sum_gradients(
         holds_first = plan.communicator.rank == plan.first_rank
         grad_h0 = grad_h0.clone() if holds_first else torch.zeros_like(grad_h0)
         sums.append(grad_h0)
-    if squares is not None:
-        rounded = squares.to(grad_h0.device, grad_h0.dtype)
-        sums.append(rounded)
-    entry = _sum(sums, "sum of the gradients", entry, plan)
-    if squares is not None:
-        entry = replace(entry, residuals=relative_residuals(rounded))
-    return of_parameters, grad_h0, entry
+    if squares is None:
+        return of_parameters, grad_h0, _sum(sums, "sum of the gradients", entry, plan)
+    # A square may be too small or too large for the gradients' dtype: each rank fills in its own mantissas
+    # and exponents, and a sum with zeros changes nothing.
+    mantissas, exponents = torch.frexp(squares)
+    table = grad_h0.new_zeros((plan.communicator.size, 2, *squares.shape))
+    table[plan.communicator.rank] = torch.stack([mantissas, exponents.to(mantissas.dtype)])
+    entry = _sum([*sums, table], "sum of the gradients", entry, plan)
+    each = table.to("cpu", torch.float64)
+    total = torch.ldexp(each[:, 0], each[:, 1]).sum(dim=0)
+    return of_parameters, grad_h0, replace(entry, residuals=relative_residuals(total))
 
 
 def _solve(

@@ -58,6 +58,26 @@ def test_frozen_factors_are_those_of_a_power_of_the_fine_jacobian_to_first_order
     assert relative_error(found - diagonal, truth - diagonal) < 1e-4
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_the_adjoints_residual_does_not_depend_on_the_size_of_the_loss(ranks):
+    def residuals(comm, scale):
+        torch.manual_seed(0)
+        solver = sb.MGRIT(coarsening=8)
+        module = sb.GRU(5, H, solver=solver, comm=comm)
+        with torch.no_grad():
+            module.bias_ih_l0[H : 2 * H] += 4
+        held = sb.local_slice(96, comm, solver)
+        (scale * module(torch.randn(96, 2, 5)[held])[1].sum()).backward()
+        return module.last_solve.backward[0].residuals
+
+    # Squares of such cotangents are too small for float32, or too large.
+    truth = sb.SimulatedWorld(ranks).run(lambda comm: residuals(comm, 1.0))[0]
+    assert all(residual > 0 for residual in truth)
+    for scale in (1e-25, 1e25):
+        for found in sb.SimulatedWorld(ranks).run(lambda comm, scale=scale: residuals(comm, scale)):
+            assert found == pytest.approx(truth, rel=1e-3)
+
+
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 1.8])
 def test_factors_are_finite_at_the_ends_of_alpha(gamma):
     w_hh = torch.randn(3 * H, H)
