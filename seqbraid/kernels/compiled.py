@@ -28,17 +28,19 @@ def project_rows(
 
 
 @compiled
+def _at(row: int, k: int, batch: int, origin: int, stride: int, direction: int) -> int:
+    """Return the index in a series (T B, ...) of the k-th step of a row, one of a sequence in an interval."""
+    interval = row // batch
+    return (origin + interval * stride + k * direction) * batch + row - interval * batch
+
+
+@compiled
 def _blend(
     z: np.ndarray, alpha: np.ndarray, slope: np.ndarray, implicit: bool, power: bool, gamma: float, m: int
 ) -> None:
-    """Fill alpha(z) over m fine steps and its derivative `slope`; see `cells.Propagator`."""
+    """Fill alpha(z) over m > 0 fine steps and its derivative `slope`; see `cells.Propagator`."""
     hidden = alpha.shape[0]
     one = z.dtype.type(1.0)
-    if m == 0:
-        for j in range(hidden):
-            alpha[j] = one
-            slope[j] = z.dtype.type(0.0)
-        return
     step = z.dtype.type(gamma if power else gamma * m)
     if implicit:
         for j in range(hidden):
@@ -118,8 +120,7 @@ def forward_rows(
         for k in range(steps):
             product(h, height, panels, bias, g)
             for row in range(height):
-                interval = (start + row) // batch
-                at = (origin + interval * stride + k * direction) * batch + (start + row) - interval * batch
+                at = _at(start + row, k, batch, origin, stride, direction)
                 m = counts[at] if counts.size else uniform_count
                 here = h[row]
                 gates = g[row]
@@ -216,8 +217,7 @@ def adjoint_rows(
                 carried[row, j] = rows[start + row, j]
         for k in range(steps):
             for row in range(height):
-                interval = (start + row) // batch
-                at = (origin + interval * stride + k * direction) * batch + (start + row) - interval * batch
+                at = _at(start + row, k, batch, origin, stride, direction)
                 here = carried[row]
                 factor = factors[at]
                 if direct.size:
@@ -243,8 +243,7 @@ def adjoint_rows(
                         out[3 * hidden + j] = here[j] * factor[4 * hidden + j]
             product(dg, height, panels, bias, moved)
             for row in range(height):
-                interval = (start + row) // batch
-                at = (origin + interval * stride + k * direction) * batch + (start + row) - interval * batch
+                at = _at(start + row, k, batch, origin, stride, direction)
                 here = carried[row]
                 factor = factors[at]
                 gained = moved[row]
@@ -278,10 +277,9 @@ def carry_rows(
     """
     hidden = rows.shape[1]
     for row in range(first, last):
-        interval = row // batch
         here = rows[row]
         for k in range(steps):
-            at = (origin + interval * stride + k * direction) * batch + row - interval * batch
+            at = _at(row, k, batch, origin, stride, direction)
             added = direct[at]
             factor = factors[at]
             for j in range(hidden):
