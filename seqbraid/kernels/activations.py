@@ -39,14 +39,14 @@ def _rational_tanh(x: Any) -> Any:
     return -_ONE if y < -_ONE else y
 
 
-def tanh(x: Any) -> Any:
-    """Return tanh(x), for compiled code; x is a scalar of float32 or float64."""
-    raise NotImplementedError("for compiled code alone")
+def tanh(x: float) -> float:
+    """Return tanh(x); compiled code takes the form for its dtype, float32 or float64, below."""
+    return math.tanh(x)
 
 
-def logistic(x: Any) -> Any:
-    """Return 1 / (1 + exp(-x)), for compiled code; x is a scalar of float32 or float64."""
-    raise NotImplementedError("for compiled code alone")
+def logistic(x: float) -> float:
+    """Return 1 / (1 + exp(-x)); compiled code takes the form for its dtype, float32 or float64, below."""
+    return 0.5 + 0.5 * math.tanh(0.5 * x)
 
 
 # Unannotated: Numba compares the signature with that of the function that it returns.

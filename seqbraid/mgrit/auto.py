@@ -7,7 +7,6 @@ longest intervals are taken of those that cost about the same, and the user can 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from seqbraid.mgrit.costs import Costs
 from seqbraid.mgrit.grid import interval_count
 from seqbraid.mgrit.options import MGRIT, require_integer
 
-__all__ = ["Choice", "choose", "choose_and_log"]
+__all__ = ["Choice", "choose"]
 
 # Steps that the intervals of all iterations together must have: fewer are too few for any trained network.
 _LEAST_REACH = 16
@@ -100,22 +99,6 @@ def choose(
     size = f"T={T} B={B} I={inputs} H={H} on {ranks} rank{'s' if ranks > 1 else ''}"
     alternatives = tuple((each, seconds) for seconds, _, each in others[:_ALTERNATIVES])
     return Choice(solver, rated[solver], serial, alternatives, size)
-
-
-def choose_and_log(
-    T: int,
-    B: int,
-    H: int,
-    ranks: int,
-    inputs: int | None = None,
-    memory: float | None = None,
-    latency: float = 2e-6,
-    bandwidth: float = 10e9,
-) -> MGRIT:
-    """Return the chosen solver, and log the choice."""
-    choice = choose(T, B, H, ranks, inputs, memory, latency, bandwidth)
-    logging.getLogger("seqbraid").info("%s", choice)
-    return choice.solver
 
 
 def _require_numbers(memory: float | None, latency: float, bandwidth: float) -> None:

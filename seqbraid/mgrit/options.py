@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -145,9 +146,11 @@ class MGRIT:
             ValueError: for a value outside its range, named in the message.
 
         """
-        from seqbraid.mgrit.auto import choose_and_log
+        from seqbraid.mgrit.auto import choose
 
-        return choose_and_log(T, B, H, ranks, inputs, memory, latency, bandwidth)
+        choice = choose(T, B, H, ranks, inputs, memory, latency, bandwidth)
+        logging.getLogger("seqbraid").info("%s", choice)
+        return choice.solver
 
 
 def require_integer(name: str, value: object, least: int) -> None:
