@@ -153,7 +153,7 @@ class AdjointProblem:
         """Return what the loss adds inside each interval, carried to its start along the diagonal.
 
         Only the guess depends on it: a correction is the same with any source. The exact one costs a sweep,
-        and after one iteration the errors are the same.
+        and after one iteration the errors are alike.
         """
         trajectory = self._trajectory
         forward = trajectory.intervals
