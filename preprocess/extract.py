@@ -143,7 +143,7 @@ def _create_or_continue(
             out,
             clips=found.clips,
             labels=found.labels,
-            splits=splits,
+            splits={str(options.split) if options.splits else "drawn": splits},
             class_names=found.class_names,
             frames=options.frames,
             feature_size=backbone.feature_size,
@@ -155,7 +155,7 @@ def _create_or_continue(
     )
     if difference:
         raise DataError(f"{out} was made with {difference}; choose another folder or delete it")
-    store.retry_failed()
+    store.mark_pending(store.failed())
     return store
 
 

@@ -1,16 +1,22 @@
 """Recurrent networks trained in parallel along the sequence."""
 
-from seqbraid.comm import SimulatedWorld
-from seqbraid.errors import SeqbraidError
-from seqbraid.gru import GRU, sum_gradients
-from seqbraid.mgrit import (
-    MGRIT,
-    Serial,
-    SolverDivergedError,
-    SolverDivergedWarning,
-    SolveReport,
-    local_slice,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seqbraid.comm import SimulatedWorld
+    from seqbraid.errors import SeqbraidError
+    from seqbraid.gru import GRU, sum_gradients
+    from seqbraid.mgrit import (
+        MGRIT,
+        Serial,
+        SolverDivergedError,
+        SolverDivergedWarning,
+        SolveReport,
+        local_slice,
+    )
 
 __version__ = "0.1.0"
 
@@ -26,3 +32,23 @@ __all__ = [
     "local_slice",
     "sum_gradients",
 ]
+
+_HOMES = {
+    "GRU": "seqbraid.gru",
+    "SeqbraidError": "seqbraid.errors",
+    "SimulatedWorld": "seqbraid.comm",
+    "sum_gradients": "seqbraid.gru",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for: processes that only decode videos need no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module 'seqbraid' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "seqbraid.mgrit")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

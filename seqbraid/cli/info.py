@@ -130,7 +130,7 @@ def _store(store: Any) -> list[tuple[str, str]]:
     range_of_lengths = f"{lengths[done].min()} to {lengths[done].max()}" if done.any() else "none yet"
     return [
         ("clips", counts),
-        ("features", f"{store.features.shape[2]} a frame, room for {store.features.shape[1]} frames a clip"),
+        ("features", f"{store.shape[2]} a frame, room for {store.shape[1]} frames a clip"),
         ("true lengths", range_of_lengths),
         ("classes", ", ".join(store.class_names)),
         *((name, str(value)) for name, value in store.options.items()),

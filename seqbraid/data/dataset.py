@@ -49,25 +49,32 @@ class Dataset:
     options: dict[str, Any]
 
 
-def open_dataset(path: str | Path) -> Dataset:
+def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
     """Open a feature store (folder) or an `.npz` file as a data set.
 
     The file holds x_train (N, T, I), y_train (N,) 0 ... classes - 1, x_test, y_test; optionally length_train,
-    length_test (N,) and label, the class names. Raises `DataError` naming what is missing or does not fit.
+    length_test (N,) and label, the class names. `split` names one of a store's splits (None: its
+    default one). Raises `DataError` naming what is missing or does not fit.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a feature store or an .npz file of arrays")
-    return _from_store(FeatureStore.open(path), path) if path.is_dir() else _from_npz(path)
+    if path.is_dir():
+        return _from_store(FeatureStore.open(path), path, split)
+    if split is not None:
+        raise DataError(f"{path} has one split of its own; --split {split} is for feature stores")
+    return _from_npz(path)
 
 
-def _from_store(store: FeatureStore, path: Path) -> Dataset:
-    usable = store.lengths != FAILED
+def _from_store(store: FeatureStore, path: Path, wanted: str | None) -> Dataset:
+    usable, marks = store.lengths != FAILED, store.marks(wanted)
 
     def part(split: int, name: str) -> Part:
-        chosen = np.flatnonzero(usable & (store.splits == split))
+        chosen = np.flatnonzero(usable & (marks == split))
         if not len(chosen):
-            raise DataError(f"{path} has no clip in its {name} part; run preprocess with another split")
+            raise DataError(
+                f"{path} has no clip in the {name} part of split {wanted or store.split}; take another split"
+            )
 
         def load(indices: npt.NDArray[np.int64], start: int, stop: int) -> npt.NDArray[np.float32]:
             return store.load(chosen[indices], start, stop)
@@ -76,7 +83,7 @@ def _from_store(store: FeatureStore, path: Path) -> Dataset:
 
     train, test = part(1, "training"), part(2, "test")
     steps = int(max(train.lengths.max(), test.lengths.max()))
-    return Dataset(train, test, store.class_names, steps, store.features.shape[2], store.options)
+    return Dataset(train, test, store.class_names, steps, store.shape[2], store.options)
 
 
 def _from_npz(path: Path) -> Dataset:

@@ -158,7 +158,7 @@ def make_store(folder: Path, complete: bool, **options: object) -> FeatureStore:
         folder,
         clips=["a/1.avi", "a/2.avi", "b/1.avi", "b/2.avi"],
         labels=[0, 0, 1, 1],
-        splits=[1, 2, 1, 2],
+        splits={"1": [1, 2, 1, 2]},
         class_names=["a", "b"],
         frames=5,
         feature_size=2,
@@ -180,7 +180,7 @@ def test_a_store_that_is_incomplete_or_lacks_a_part(
     store.mark_failed(1)
     store.mark_failed(3)
     line = refuse(capsys, "train", tmp_path / "no_test", "--output", tmp_path / "run")
-    assert "has no clip in its test part" in line
+    assert "has no clip in the test part of split 1" in line
     (tmp_path / "folder").mkdir()
     line = refuse(capsys, "train", tmp_path / "folder", "--output", tmp_path / "run")
     assert "is not a feature store (no store.json)" in line

@@ -79,7 +79,7 @@ def test_a_store_gives_its_good_clips_by_split(tmp_path: Path) -> None:
         tmp_path / "store",
         clips=[f"{'ab'[index % 2]}/{index}.avi" for index in range(7)],
         labels=[index % 2 for index in range(7)],
-        splits=[1, 2, 1, 0, 2, 1, 1],
+        splits={"1": [1, 2, 1, 0, 2, 1, 1], "2": [2, 1, 1, 2, 0, 0, 1]},
         class_names=["a", "b"],
         frames=5,
         feature_size=3,
@@ -109,13 +109,20 @@ def test_a_store_gives_its_good_clips_by_split(tmp_path: Path) -> None:
     np.testing.assert_array_equal(block[1, :1], features[0][1:2])
     assert not block[1, 1:].any()
 
+    second = open_dataset(tmp_path / "store", split="2")
+    assert second.train.lengths.tolist() == [3, 1]
+    assert second.test.lengths.tolist() == [2, 5]
+    assert second.steps == 5
+    with pytest.raises(DataError, match="has no split '3'; it has 1, 2"):
+        open_dataset(tmp_path / "store", split="3")
+
 
 def test_a_part_without_clips_is_named(tmp_path: Path) -> None:
     store = FeatureStore.create(
         tmp_path / "store",
         clips=["a/0.avi", "b/0.avi"],
         labels=[0, 1],
-        splits=[1, 0],
+        splits={"1": [1, 0]},
         class_names=["a", "b"],
         frames=1,
         feature_size=1,
@@ -123,5 +130,5 @@ def test_a_part_without_clips_is_named(tmp_path: Path) -> None:
     )
     for index in range(2):
         store.write_clip(index, np.ones((1, 1), np.float32))
-    with pytest.raises(DataError, match="has no clip in its test part"):
+    with pytest.raises(DataError, match="has no clip in the test part of split 1"):
         open_dataset(tmp_path / "store")

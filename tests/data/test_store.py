@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from seqbraid.data.store import FeatureStore
+from seqbraid.data.store_header import write_header
 from seqbraid.errors import DataError
 
 T, F = 5, 3
@@ -20,7 +23,7 @@ def make_store(folder: Path, **changes: Any) -> FeatureStore:
     arguments: dict[str, Any] = {
         "clips": CLIPS,
         "labels": [0, 0, 1, 1],
-        "splits": [1, 2, 1, 0],
+        "splits": {"1": [1, 2, 1, 0]},
         "class_names": ["jump", "wave"],
         "frames": T,
         "feature_size": F,
@@ -88,7 +91,7 @@ def test_an_incomplete_store_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_failed_clips_can_be_tried_again(tmp_path: Path) -> None:
     store = full_store(tmp_path)
-    store.retry_failed()
+    store.mark_pending(store.failed())
     assert store.read_lengths().tolist() == [5, 1, 3, -1]
 
 
@@ -116,7 +119,7 @@ def write_share(folder: Path, first: int) -> None:
 
 def test_processes_write_beside_each_other(tmp_path: Path) -> None:
     clips = [f"jump/{number}.avi" for number in range(60)]
-    make_store(tmp_path, clips=clips, labels=[0] * 60, splits=[1] * 60)
+    make_store(tmp_path, clips=clips, labels=[0] * 60, splits={"1": [1] * 60})
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=write_share, args=(tmp_path, first)) for first in (0, 1)]
     for writer in writers:
@@ -149,10 +152,17 @@ def test_a_creation_cut_off_can_be_repeated(tmp_path: Path) -> None:
     assert len(make_store(tmp_path).pending()) == 4
 
 
-def change_header(**changes: Any) -> Callable[[Path], None]:
+def change_header(guard: bool = True, **changes: Any) -> Callable[[Path], None]:
+    """Change the header; with `guard` as one who also writes the right checksum."""
+
     def change(folder: Path) -> None:
-        path = folder / "store.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        document = json.loads((folder / "store.json").read_text())
+        header = document["store"] | changes
+        if guard:
+            write_header(folder, header)
+        else:
+            text = f'{{"sha256": "{document["sha256"]}",\n"store": {json.dumps(header)}}}\n'
+            (folder / "store.json").write_text(text)
 
     return change
 
@@ -181,6 +191,11 @@ def truncate(name: str, by: int) -> Callable[[Path], None]:
         (change_header(features="wide"), "damaged"),
         (change_header(labels=[0]), r"store\.json is damaged"),
         (change_header(options=None), r"store\.json is damaged"),
+        (change_header(split="7"), r"store\.json is damaged .*no split '7' among 1"),
+        (change_header(splits={"1": [1, 2]}), r"store\.json is damaged .*4 clips, but 2 marks of split 1"),
+        (change_header(dtype="object"), r"store\.json is damaged .*dtype"),
+        (change_header(guard=False, labels=[1, 0, 1, 1]), r"store\.json is damaged \(its sha256"),
+        (lambda folder: (folder / "checksums.npy").unlink(), r"checksums\.npy is damaged .*missing"),
         (lambda folder: (folder / "store.json").write_text("[]"), "no format version"),
     ],
 )
@@ -196,3 +211,119 @@ def test_damage_is_named_in_one_line(tmp_path: Path, damage: Callable[[Path], No
 def test_a_missing_folder_is_not_a_store(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere is not a feature store"):
         FeatureStore.open(tmp_path / "nowhere")
+
+
+def test_half_precision_is_stored_and_read_back_as_float32(tmp_path: Path) -> None:
+    store = make_store(tmp_path, dtype="float16")
+    store.write_clip(1, clip_features(1, 4))
+    store = FeatureStore.open(tmp_path, require_complete=False)
+    assert store.features.dtype == np.float16
+    block = store.load([1], 0, T)
+    assert block.dtype == np.float32
+    np.testing.assert_array_equal(block[0, :4], clip_features(1, 4).astype(np.float16).astype(np.float32))
+    with pytest.raises(DataError, match=r"jump/a b\.avi: features up to 7e\+04 do not fit float16 .*float32"):
+        store.write_clip(0, np.full((2, F), 7e4, dtype=np.float32))
+    assert 0 in store.pending()
+
+
+def test_splits_and_source_can_change_and_nothing_else(tmp_path: Path) -> None:
+    store = full_store(tmp_path)
+    store.update_header(splits={"a": [2, 2, 1, 1], "b": [1, 1, 2, 2]}, split="b", source="/videos")
+    for each in (store, FeatureStore.open(tmp_path)):
+        assert (each.split_names, each.split, each.source) == (["a", "b"], "b", "/videos")
+        assert each.splits.tolist() == [1, 1, 2, 2]
+        assert each.marks("a").tolist() == [2, 2, 1, 1]
+    with pytest.raises(DataError, match="no split 'c'; it has a, b"):
+        store.marks("c")
+    with pytest.raises(ValueError, match="clips of a store cannot be changed"):
+        store.update_header(clips=["x"])
+    with pytest.raises(ValueError, match="4 clips, but 1 marks of split a"):
+        store.update_header(splits={"a": [1]}, split="a")
+
+
+def flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "position", "wrong"),
+    [
+        ("features.npy", -(4 * T * F * 4), [0]),  # the first number of clip 0
+        ("features.npy", -(2 * T * F * 4) + 3 * F * 4 - 1, [2]),  # the last of clip 2
+        ("features.npy", -1, []),  # in the room of clip 3, which failed
+        ("lengths.npy", -8, [2]),  # three steps become two
+        ("checksums.npy", -16, [0]),
+    ],
+)
+def test_a_flipped_bit_is_found(tmp_path: Path, name: str, position: int, wrong: list[int]) -> None:
+    store = full_store(tmp_path)
+    assert store.damaged() == []
+    flip(tmp_path / name, position)
+    told: list[int] = []
+    assert store.damaged(told.append) == wrong
+    assert sum(told) == 4
+
+
+def test_a_length_beyond_the_store_is_found(tmp_path: Path) -> None:
+    full_store(tmp_path)
+    data = (tmp_path / "lengths.npy").read_bytes()
+    (tmp_path / "lengths.npy").write_bytes(data[:-12] + (T + 1).to_bytes(4, "little") + data[-8:])
+    assert FeatureStore.open(tmp_path).damaged() == [1]
+
+
+READ_A_QUARTER = """
+import sys, numpy as np
+from pathlib import Path
+from seqbraid.data.store import FeatureStore
+store = FeatureStore.open(sys.argv[1])
+count = lambda: int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
+first, last = int(sys.argv[2]), int(sys.argv[3])
+before = count()
+store.load(np.arange(len(store)), first, last)
+print(count() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="this system does not count read bytes")
+def test_a_rank_reads_its_own_steps_alone(tmp_path: Path) -> None:
+    clips = [f"jump/{number}.avi" for number in range(20)]
+    store = make_store(
+        tmp_path, clips=clips, labels=[0] * 20, splits={"1": [1] * 20}, frames=128, feature_size=500
+    )
+    for index in range(20):
+        store.write_clip(index, np.ones((128 if index < 10 else 40, 500), dtype=np.float32))
+
+    def read_bytes(first: int, last: int) -> int:
+        command = [sys.executable, "-c", READ_A_QUARTER, str(tmp_path), str(first), str(last)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    step = 500 * 4
+    own = 200  # the counter itself is read once in between
+    assert read_bytes(0, 32) == pytest.approx(20 * 32 * step, abs=own)
+    assert read_bytes(32, 64) == pytest.approx(10 * (32 + 8) * step, abs=own)
+    assert read_bytes(96, 128) == pytest.approx(10 * 32 * step, abs=own)
+
+
+def test_seven_thousand_clips_open_without_reading_them(tmp_path: Path) -> None:
+    count = 7000
+    clips = [f"class {number % 51}/{'long name ' * 6}{number}.avi" for number in range(count)]
+    splits = {str(number): [1] * count for number in (1, 2, 3)}
+    make_store(
+        tmp_path, clips=clips, labels=[0] * count, splits=splits, frames=128, feature_size=1000
+    ).mark_failed(0)
+    command = [sys.executable, "-c", OPEN_AND_COUNT, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 3_000_000  # of 3.6 GB
+
+
+OPEN_AND_COUNT = """
+import sys
+from pathlib import Path
+from seqbraid.data.store import FeatureStore
+count = lambda: int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
+before = count()
+FeatureStore.open(sys.argv[1], require_complete=False)
+print(count() - before)
+"""
