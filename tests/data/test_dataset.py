@@ -70,7 +70,7 @@ def test_nan_is_refused_within_a_sequence_only(tmp_path: Path) -> None:
     assert not block[2, 1:].any()
     given["x_train"][2, 0, 1] = np.nan
     np.savez(tmp_path / "data.npz", **given)
-    with pytest.raises(DataError, match=r"x_train holds nan, inf or values beyond 1e30 within 1 step;"):
+    with pytest.raises(DataError, match=r"x_train holds nan, inf or values beyond 1e30 within sequence 2;"):
         open_dataset(tmp_path / "data.npz")
 
 
