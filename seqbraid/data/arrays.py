@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from seqbraid.errors import DataError
 
-__all__ = ["REQUIRED", "ArrayPart", "LabelledArrays", "is_array_folder", "read_arrays"]
+__all__ = ["LARGEST", "REQUIRED", "ArrayPart", "LabelledArrays", "is_array_folder", "read_arrays"]
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 _OPTIONAL = ("length_train", "length_test", "subject_train", "subject_test", "label")
 
 # Far enough below float32's largest that standardising stays finite.
-_LARGEST = np.float32(1e30)
+LARGEST = 1e30
 _CHUNK_BYTES = 2**24
 
 
@@ -66,9 +66,9 @@ class ArrayPart:
 
     def _require_values(self, block: npt.NDArray[np.float32], indices: npt.NDArray[np.int64]) -> None:
         # False for nan too. No array is made as large as the block, which is checked at every load of a map.
-        if block.size == 0 or (block.max() <= _LARGEST and block.min() >= -_LARGEST):
+        if block.size == 0 or (block.max() <= LARGEST and block.min() >= -LARGEST):
             return
-        good = (np.abs(block) <= _LARGEST).all(axis=(1, 2))
+        good = (np.abs(block) <= LARGEST).all(axis=(1, 2))
         raise DataError(
             f"{self.name} holds nan, inf or values beyond 1e30 within sequence {indices[~good][0]}; "
             "remove or replace them"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from seqbraid.data.arrays import ArrayPart, LabelledArrays, is_array_folder, read_arrays
 from seqbraid.data.store import FAILED, FeatureStore
+from seqbraid.data.uci_har import is_uci_har
 from seqbraid.errors import DataError
 
 __all__ = ["Dataset", "Part", "open_dataset"]
@@ -60,6 +61,10 @@ def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
     if not path.exists():
         raise DataError(
             f"{path} does not exist; expected a feature store, an .npz file or a folder of .npy files"
+        )
+    if is_uci_har(path):
+        raise DataError(
+            f"{path} is UCI HAR as text; run `seqbraid preprocess {path} STORE` once, then give the STORE"
         )
     if path.is_dir() and not is_array_folder(path):
         return _from_store(FeatureStore.open(path), path, split)
