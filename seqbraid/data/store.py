@@ -239,30 +239,47 @@ class FeatureStore:
         Ranks may write different clips at the same time; a clip cut off by a kill stays pending. Raises
         `DataError` for features too large for the store's type.
         """
+        self.write_clips(index, features[np.newaxis], np.array([len(features)]))
+
+    def write_clips(
+        self, first: int, features: npt.NDArray[np.floating[Any]], lengths: npt.NDArray[np.integer[Any]]
+    ) -> None:
+        """Put the features (n, up to T, F) of clips first ... first + n - 1 on the disk, then `lengths` (n,).
+
+        As `write_clip`, but waiting for the disk once for all of them. What `features` holds past a clip's
+        length is not stored.
+        """
         _, steps, size = self.shape
-        if features.ndim != 2 or features.shape[1] != size or not 1 <= len(features) <= steps:
-            raise ValueError(f"features of shape {features.shape}; expected (1 ... {steps}, {size})")
-        with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(features, dtype=self.dtype)
-        if not np.array_equal(np.isfinite(stored), np.isfinite(features)):
-            raise DataError(
-                f"{self.clips[index]}: features up to {np.abs(features).max():.3g} do not fit "
-                f"{self.dtype.name} (at most {np.finfo(self.dtype).max:.0f}); make the store with float32"
+        if features.ndim != 3 or features.shape[2] != size or not 1 <= features.shape[1] <= steps:
+            raise ValueError(
+                f"features of shape {features.shape[1:]} a clip; expected (1 ... {steps}, {size})"
             )
-        data = stored.tobytes()
-        write_at(self.folder / _FEATURES, self._features_offset + self._index(index) * self._clip_bytes, data)
-        checksum = struct.pack("<I", _checksum(index, len(features), data))
-        write_at(self.folder / _CHECKSUMS, self._checksums_offset + 4 * index, checksum)
-        self._write_length(index, len(features))
+        count, held = len(features), features.shape[1]
+        if lengths.shape != (count,) or not count or lengths.min() < 1 or lengths.max() > held:
+            raise ValueError(f"lengths {lengths.tolist()} for {count} clips; expected 1 ... {held}")
+        first = self._index(first)
+        self._index(first + count - 1)
+        stored = np.zeros((count, steps, size), dtype=self.dtype)
+        checksums = np.zeros(count, dtype="<u4")
+        for row, length in enumerate(lengths.tolist()):
+            with np.errstate(over="ignore"):
+                stored[row, :length] = features[row, :length]
+            self._require_fit(first + row, features[row, :length], stored[row, :length])
+            checksums[row] = _checksum(first + row, length, stored[row, :length].tobytes())
+        # Nothing behind the last clip's true length: a hole takes no room on the disk.
+        data = stored.reshape(-1, size)[: (count - 1) * steps + lengths[-1]].tobytes()
+        write_at(self.folder / _FEATURES, self._features_offset + first * self._clip_bytes, data)
+        write_at(self.folder / _CHECKSUMS, self._checksums_offset + 4 * first, checksums.tobytes())
+        self._write_lengths(first, lengths)
 
     def mark_failed(self, index: int) -> None:
         """Record that the clip cannot be used."""
-        self._write_length(index, FAILED)
+        self._write_lengths(self._index(index), np.array([FAILED]))
 
     def mark_pending(self, indices: Sequence[int] | npt.NDArray[Any]) -> None:
         """Make clips pending again; for one rank, while no other writes."""
         for index in indices:
-            self._write_length(int(index), PENDING)
+            self._write_lengths(self._index(index), np.array([PENDING]))
 
     def failed(self) -> npt.NDArray[np.int64]:
         """Return the indices of the clips that are marked as failed in the file now."""
@@ -323,10 +340,18 @@ class FeatureStore:
             file.seek(offset)
             return np.frombuffer(file.read(4 * len(self)), dtype=np.dtype(dtype))
 
-    def _write_length(self, index: int, length: int) -> None:
-        position = self._lengths_offset + self._index(index) * 4
-        write_at(self.folder / _LENGTHS, position, struct.pack("<i", length))
-        self.lengths[index] = length
+    def _require_fit(
+        self, index: int, features: npt.NDArray[Any], stored: npt.NDArray[np.floating[Any]]
+    ) -> None:
+        if not np.array_equal(np.isfinite(stored), np.isfinite(features)):
+            raise DataError(
+                f"{self.clips[index]}: features up to {np.abs(features).max():.3g} do not fit "
+                f"{self.dtype.name} (at most {np.finfo(self.dtype).max:.0f}); make the store with float32"
+            )
+
+    def _write_lengths(self, first: int, lengths: npt.NDArray[np.integer[Any]]) -> None:
+        write_at(self.folder / _LENGTHS, self._lengths_offset + 4 * first, lengths.astype("<i4").tobytes())
+        self.lengths[first : first + len(lengths)] = lengths
 
     def _index(self, index: int) -> int:
         if not 0 <= index < len(self):

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seqbraid.data.store import FeatureStore
 from seqbraid.data.store_header import write_header
@@ -73,6 +75,59 @@ def test_a_new_store_takes_no_room(tmp_path: Path) -> None:
     status = (tmp_path / "features.npy").stat()
     assert status.st_size > 160_000_000
     assert status.st_blocks * 512 < 1_000_000
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@settings(max_examples=20, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, T), min_size=1, max_size=6),
+    before=st.integers(0, 3),
+    after=st.integers(0, 3),
+)
+def test_neighbours_written_at_once_are_as_written_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, dtype: str, lengths: list[int], before: int, after: int
+) -> None:
+    folder = tmp_path_factory.mktemp("stores")
+    count = before + len(lengths) + after
+    names = [f"jump/{number}" for number in range(count)]
+    columns = {"clips": names, "labels": [0] * count, "splits": {"1": [1] * count}, "dtype": dtype}
+    at_once, one_by_one = make_store(folder / "a", **columns), make_store(folder / "b", **columns)
+    block = np.full((len(lengths), max(lengths), F), np.nan, dtype=np.float32)
+    for row, length in enumerate(lengths):
+        block[row, :length] = clip_features(row, length)
+        one_by_one.write_clip(before + row, block[row, :length])
+    at_once.write_clips(before, block, np.array(lengths))
+    for name in ("features.npy", "lengths.npy", "checksums.npy"):
+        assert (folder / "a" / name).read_bytes() == (folder / "b" / name).read_bytes()
+    assert at_once.lengths.tolist() == at_once.read_lengths().tolist()
+    assert FeatureStore.open(folder / "a", require_complete=False).damaged() == []
+
+
+def test_features_are_on_the_disk_before_their_lengths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path)
+    written: list[str] = []
+    monkeypatch.setattr("seqbraid.data.store.write_at", lambda path, *_: written.append(path.name))
+    store.write_clips(1, np.ones((2, T, F), np.float32), np.array([T, 2]))
+    assert written == ["features.npy", "checksums.npy", "lengths.npy"]
+
+
+def test_blocks_that_do_not_fit_the_store_are_refused(tmp_path: Path) -> None:
+    store = make_store(tmp_path, dtype="float16")
+    block = np.ones((2, 3, F), np.float32)
+    for lengths in ([3], [0, 1], [4, 1], [[1], [1]]):
+        with pytest.raises(ValueError, match="lengths"):
+            store.write_clips(0, block, np.array(lengths))
+    for first in (-1, 3):
+        with pytest.raises(IndexError):
+            store.write_clips(first, block, np.array([3, 3]))
+    block[1, 2] = 1e5
+    with pytest.raises(DataError, match=r"wave/d\.avi: features up to 1e\+05 do not fit float16"):
+        store.write_clips(1, block, np.array([3, 3]))
+    assert len(store.pending()) == 4
+    store.write_clips(1, block, np.array([3, 2]))  # what lies past the length does not count
+    assert store.pending().tolist() == [0, 3]
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (0, T + 1), (3, 2)])
