@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -94,20 +94,17 @@ def labelled_clips(source: str | os.PathLike[str], options: SplitOptions) -> Lab
     class_names = sorted({class_name for class_name, _ in clips})
     index = {class_name: label for label, class_name in enumerate(class_names)}
     labels = [index[class_name] for class_name, _ in clips]
-    absent = sorted(clip for _, clip in missing)
-    unlisted: list[str] = []
+    names = [clip for _, clip in clips]
+    absent, unlisted = sorted(clip for _, clip in missing), list[str]()
     if marks is not None:
-        splits = {"manifest": [marks[clip] for _, clip in clips]}
+        splits = {"manifest": [marks[clip] for clip in names]}
     elif options.splits is not None:
         splits, unmatched, unlisted = _splits_of_files(source, clips, options)
         absent = list(dict.fromkeys([*absent, *unmatched]))
     else:
         splits = {"drawn": _draw(class_names, labels, options)}
     split = next(iter(splits)) if options.split is None else options.split
-    if split not in splits:
-        raise OptionsError(f"there is no split {split!r}; there is {', '.join(splits)}")
-    names = [clip for _, clip in clips]
-    _require_train_and_test(split, splits[split], names, options)
+    _require_train_and_test(splits, split, names, options)
     return LabelledClips(root, class_names, names, labels, splits, split, absent, unlisted)
 
 
@@ -187,13 +184,15 @@ def _draw(class_names: Sequence[str], labels: Sequence[int], options: SplitOptio
 
 
 def _require_train_and_test(
-    split: str, marks: Sequence[int], clips: Sequence[str], options: SplitOptions
+    splits: Mapping[str, Sequence[int]], split: str, clips: Sequence[str], options: SplitOptions
 ) -> None:
+    if split not in splits:
+        raise OptionsError(f"there is no split {split!r}; there is {', '.join(splits)}")
+    name = f"split {split!r}" if options.splits is None else f"split {split} of {options.splits}"
     for mark, purpose in ((TRAIN, "training"), (TEST, "testing")):
-        if mark not in marks:
-            what = f"split {split!r}" if options.splits is None else f"split {split} of {options.splits}"
+        if mark not in splits[split]:
             raise DataError(
-                f"{what} marks none of the {len(clips)} clips for {purpose} (first: {clips[0]!r})"
+                f"{name} marks none of the {len(clips)} clips for {purpose} (first: {clips[0]!r})"
             )
 
 

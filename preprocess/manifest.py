@@ -52,7 +52,7 @@ def read_manifest(path: Path) -> Manifest:
     columns = [name.lower() for name in columns]
     if any(columns.count(name) != 1 for name in ("path", "label")) or columns.count("split") > 1:
         raise DataError(
-            f"{path}:{line}: the header line is {','.join(columns)!r}; expected the columns path,label "
+            f"{path}:{line}: the header line is {','.join(columns)[:200]!r}; expected the columns path,label "
             "and optionally split, each once, between commas"
         )
     clips: list[tuple[str, str]] = []

@@ -150,18 +150,18 @@ def test_only_chosen_classes_are_taken(tmp_path: Path) -> None:
 def test_split_files_and_disk_may_spell_names_differently(tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "Geena Müller.avi") for form in ("NFC", "NFD"))
     latin = os.fsdecode("Geena Müller.avi".encode("latin-1"))
-    drôle = unicodedata.normalize("NFD", "drôle")
+    class_name = unicodedata.normalize("NFD", "drôle")
     spellings = (composed, decomposed, latin)
     for written in spellings:
         for unpacked in spellings:
             with TemporaryDirectory() as folder:
                 root, splits = Path(folder) / "root", Path(folder) / "splits"
-                touch(root, f"{drôle}/{unpacked}", "sit/a.avi")
+                touch(root, f"{class_name}/{unpacked}", "sit/a.avi")
                 options = write_splits(splits, sit_test_split1="a.avi 2")
                 (splits / "drôle_test_split1.txt").write_bytes(os.fsencode(written) + b" 1 \n")
                 found = labelled_clips(root, options)
             assert found.class_names == ["drôle", "sit"]
-            assert found.clips == [f"{drôle}/{unpacked}", "sit/a.avi"]
+            assert found.clips == [f"{class_name}/{unpacked}", "sit/a.avi"]
             assert found.splits == {"1": [1, 2]}
             assert found.missing == found.unlisted == []
 
