@@ -89,6 +89,18 @@ class LabelledArrays:
         """F, the features of each step."""
         return int(self.train.x.shape[2])
 
+    @property
+    def room(self) -> int:
+        """T, the steps that the longer part has room for."""
+        return int(max(self.train.x.shape[1], self.test.x.shape[1]))
+
+    @property
+    def subjects(self) -> list[Any] | None:
+        """Who each sequence is of, those of the training part first; None where unknown."""
+        if self.train.subjects is None or self.test.subjects is None:
+            return None
+        return [*self.train.subjects.tolist(), *self.test.subjects.tolist()]
+
 
 def is_array_folder(path: Path) -> bool:
     """Return whether `path` is a folder that holds any of the required arrays as an `.npy` file."""
