@@ -13,6 +13,9 @@ from seqbraid.train import ModelOptions, RunFolder, SequenceClassifier
 
 __all__ = ["load_run", "require_same_features"]
 
+# Where features came from, which says nothing of what they mean. Of weights, the hash is what counts.
+_ORIGIN = frozenset({"source", "source_sha256", "weights"})
+
 
 def load_run(
     folder: Path, which: Literal["last", "best"], solver: Serial | MGRIT, communicator: Communicator
@@ -46,8 +49,10 @@ def require_same_features(run: Path, trained: dict[str, Any], data: Path, given:
     if kinds[0] != kinds[1]:
         raise DataError(f"{data} holds {kinds[0]}, but {run} was trained on {kinds[1]}; {remedy}")
     for name in sorted(trained.keys() | given.keys()):
-        # Equal weights may come from different places; their hash is what counts.
-        if name == "weights" or trained.get(name) == given.get(name):
+        if name in _ORIGIN or trained.get(name) == given.get(name):
+            continue
+        # Channels that one of the two does not name may be any.
+        if name == "channels" and not (name in trained and name in given):
             continue
         if name == "weights_sha256":
             raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
         )
     if is_uci_har(path):
         raise DataError(
-            f"{path} is UCI HAR as text; run `seqbraid preprocess {path} STORE` once, then give the STORE"
+            f"{path} is UCI HAR as text; run `seqbraid preprocess {shlex.quote(str(path))} STORE` once, "
+            "then give the STORE"
         )
     if path.is_dir() and not is_array_folder(path):
         return _from_store(FeatureStore.open(path), path, split)
