@@ -19,6 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from seqbraid.cli.arguments import add_sequence_arguments
+
 SHARED = ("hidden-size", "num-layers", "epochs", "batch-size", "lr", "seed")
 
 
@@ -76,11 +78,15 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4], help="(default: 1 2 4)")
     for name, default in zip(SHARED, ("100", "1", "10", "100", "1e-3", "0"), strict=True):
         parser.add_argument(f"--{name}", default=default, help=f"(default: {default})")
+    add_sequence_arguments(parser)
     arguments = sys.argv[1:]
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:cut])
     options.train = arguments[cut + 1 :]
     shared = [word for name in SHARED for word in (f"--{name}", getattr(options, name.replace("-", "_")))]
+    shared += ["--pad", options.pad]
+    if options.split is not None:
+        shared += ["--split", options.split]
     header = ["", "epoch 1 loss", "last loss", "test accuracy", "highest", "s/epoch"]
     table = [header, torch_row(options, shared)]
     table += [seqbraid_row(options, shared, ranks) for ranks in options.ranks]

@@ -1,6 +1,7 @@
 """Train plain `torch.nn.GRU` as `seqbraid train` trains its own: same data, sizes, start, batches, optimizer.
 
-The yardstick for accuracies: sequences are packed, so PyTorch's own rules for unequal lengths apply.
+The yardstick for accuracies: sequences are packed, so PyTorch's own rules for unequal lengths apply; or they
+are padded, as by `seqbraid train --pad`.
 
 example:
   python scripts/train_torch_gru.py features/ --hidden-size 100 --num-layers 2 --epochs 30 --seed 0
@@ -18,8 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from seqbraid.cli.arguments import add_sequence_arguments
 from seqbraid.comm import SingleProcess
 from seqbraid.data.dataset import Part, open_dataset
+from seqbraid.data.padding import pad_part, padded_steps
 from seqbraid.data.standardisation import Standardisation
 
 
@@ -77,9 +80,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    add_sequence_arguments(parser)
     options = parser.parse_args()
-    dataset = open_dataset(options.data)
-    standardise = Standardisation.fit(dataset.train, 0, dataset.steps, dataset.feature_size, SingleProcess())
+    dataset = open_dataset(options.data, options.split)
+    steps = padded_steps(dataset, options.pad)
+    standardise = Standardisation.fit(dataset.train, 0, steps, dataset.feature_size, SingleProcess())
+    mean = standardise.mean.numpy()
+    train, test = (pad_part(part, steps, options.pad, mean) for part in (dataset.train, dataset.test))
     torch.manual_seed(options.seed)
     model = TorchClassifier(
         dataset.feature_size, options.hidden_size, options.num_layers, len(dataset.class_names)
@@ -88,18 +95,10 @@ def main() -> None:
     generator = np.random.default_rng(options.seed)
     for epoch in range(1, options.epochs + 1):
         start = time.perf_counter()
-        order = generator.permutation(len(dataset.train))
-        loss, accuracy = run_epoch(
-            model, dataset.train, dataset.steps, order, options.batch_size, standardise, optimizer
-        )
+        order = generator.permutation(len(train))
+        loss, accuracy = run_epoch(model, train, steps, order, options.batch_size, standardise, optimizer)
         _, test_accuracy = run_epoch(
-            model,
-            dataset.test,
-            dataset.steps,
-            np.arange(len(dataset.test)),
-            options.batch_size,
-            standardise,
-            None,
+            model, test, steps, np.arange(len(test)), options.batch_size, standardise, None
         )
         print(
             f"epoch {epoch}/{options.epochs}  loss {loss:.6f}  train {accuracy:.4f}  "

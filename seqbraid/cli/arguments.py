@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 __all__ = [
     "add_mgrit_arguments",
+    "add_sequence_arguments",
     "add_solver_arguments",
     "add_threads_argument",
     "at_least_zero",
@@ -86,6 +87,30 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sequence_arguments(parser: argparse.ArgumentParser, of_a_run: bool = False) -> None:
+    """Add --split and --pad; with `of_a_run`, their defaults are those of its training."""
+    group = parser.add_argument_group("sequences")
+    group.add_argument(
+        "--split",
+        metavar="NAME",
+        help="which of a feature store's splits "
+        + (
+            "(default: the one that the run was trained on; the test part of another may hold clips that it "
+            "was trained on)"
+            if of_a_run
+            else "(default: the one that the store names)"
+        ),
+    )
+    group.add_argument(
+        "--pad",
+        choices=_PADDINGS,
+        default=None if of_a_run else "lengths",
+        help="lengths: each sequence ends at its true end; zeros, repeat-last: each is filled up to all the "
+        "steps that DATA has room for, with zeros (once standardised, so mean steps) or with its last step "
+        + ("(default: as the run was trained)" if of_a_run else "(default: lengths)"),
+    )
+
+
 def add_solver_arguments(parser: argparse.ArgumentParser, of_a_run: bool = False) -> None:
     """Add --solver and the options of MGRIT; with `of_a_run`, their defaults are those of its training."""
 
@@ -135,6 +160,8 @@ def add_mgrit_arguments(
     _add_options_of_mgrit(group, lambda value: f"(default: {value})")
 
 
+# As in seqbraid.data.padding, which imports more.
+_PADDINGS = ("lengths", "zeros", "repeat-last")
 _LENGTH = whole(1, 10**9)
 _OR_AUTO = ", or auto: it, levels, iterations and initial guess by a model of the costs"
 

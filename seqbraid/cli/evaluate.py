@@ -1,6 +1,7 @@
 """Measure a trained run on the test part of a data set.
 
-The solver is that of the training unless --solver says otherwise; it may run on any number of ranks.
+Solver, split and padding are those of the training unless options say otherwise; it may run on any number
+of ranks.
 
 example, after `seqbraid train features/ --output run/`:
   seqbraid evaluate run/ features/
@@ -12,7 +13,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from seqbraid.cli.arguments import add_solver_arguments, add_threads_argument, whole
+from seqbraid.cli.arguments import (
+    add_sequence_arguments,
+    add_solver_arguments,
+    add_threads_argument,
+    whole,
+)
 from seqbraid.cli.solvers import solver_from_options
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -40,16 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="B",
         help="sequences at a time (default: 100)",
     )
+    add_sequence_arguments(parser, of_a_run=True)
     add_solver_arguments(parser, of_a_run=True)
     add_threads_argument(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Print loss and accuracy."""
-    from seqbraid.cli.runs import load_run, require_same_features
+    from seqbraid.cli.runs import load_run, open_for_run, padding_of_run
     from seqbraid.cli.slices import take_slice
     from seqbraid.comm import world
-    from seqbraid.data.dataset import open_dataset
+    from seqbraid.data.padding import pad_part, padded_steps
     from seqbraid.errors import DataError
     from seqbraid.threads import set_threads
     from seqbraid.train import RunFolder, evaluate, solver_from_dict
@@ -57,17 +64,20 @@ def run(options: argparse.Namespace) -> None:
     communicator = world()
     set_threads(options.threads)
     trained = RunFolder(options.run_folder).options()
-    dataset = open_dataset(options.data)
-    require_same_features(options.run_folder, trained["features"], options.data, dataset.options)
-    if trained["class_names"] != dataset.class_names:
+    dataset = open_for_run(options.run_folder, trained, options.data, options.split)
+    padding, trained_steps = padding_of_run(options.run_folder, trained)
+    padding = options.pad or padding
+    steps = padded_steps(dataset, padding)
+    if padding != "lengths" and trained_steps not in (None, steps):
         raise DataError(
-            f"{options.data} has the classes {', '.join(dataset.class_names)}, but {options.run_folder} was "
-            f"trained on {', '.join(trained['class_names'])}; give data of the same classes, or train anew"
+            f"{options.data} has room for {steps} steps, but {options.run_folder} was trained on sequences "
+            f"padded to {trained_steps}; give data with room for {trained_steps}, or take --pad lengths"
         )
     solver = solver_from_options(options, solver_from_dict(trained["solver"]))
-    held = take_slice(dataset.steps, solver, communicator)
+    held = take_slice(steps, solver, communicator)
     model, standardise = load_run(options.run_folder, options.which, solver, communicator)
     part = dataset.train if options.part == "train" else dataset.test
+    part = pad_part(part, steps, padding, standardise.mean.numpy())
     result = evaluate(model, part, held, standardise, options.batch_size, communicator.rank)
     if communicator.rank == 0:
         print(

@@ -1,8 +1,9 @@
 """Name the most likely classes of videos, or of sensor recordings.
 
 A VIDEO goes through the same backbone, with the same weights and options, as the features that the run was
-trained on. For a run that was trained on arrays, give .npy files (T, I) instead. The solve is serial, so
-exact; it takes one process.
+trained on, and is padded as they were. For a run that was trained on arrays, give .npy files (T, I)
+instead. A clip that cannot be read does not stop the others: such clips are listed at the end, and the exit
+code is 2. The solve is serial, so exact; it takes one process.
 
 example, after `seqbraid train features/ --output run/`:
   seqbraid predict run/ clip.avi other.mp4
@@ -12,6 +13,7 @@ example, after `seqbraid train features/ --output run/`:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the top classes of each clip."""
-    import torch
-
-    from seqbraid.cli.runs import load_run
-    from seqbraid.comm import SingleProcess, launched_ranks
-    from seqbraid.errors import OptionsError
-    from seqbraid.mgrit import Serial
+    """Print the top classes of each clip; those that cannot be read are named at the end."""
+    from seqbraid.comm import launched_ranks
+    from seqbraid.errors import DataError, OptionsError
     from seqbraid.threads import set_threads
     from seqbraid.train import RunFolder
 
@@ -61,36 +59,61 @@ def run(options: argparse.Namespace) -> None:
         )
     set_threads(options.threads)
     trained = RunFolder(options.run_folder).options()
+    # Before the backbone, which takes seconds to load.
+    failures = [f"{path} is not a file" for path in options.clips if not path.is_file()]
+    clips = [path for path in options.clips if path.is_file()]
+    if clips:
+        failures += _predict(clips, trained, options)
+    if failures:
+        head = f"{len(failures)} of {len(options.clips)} clips cannot be read:"
+        raise DataError(failures[0] if len(options.clips) == 1 else "\n  ".join([head, *failures]))
+
+
+def _predict(clips: list[Path], trained: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    """Print the top classes of each clip, and return what is wrong with those that cannot be read."""
+    import torch
+
+    from seqbraid.cli.runs import load_run, padding_of_run
+    from seqbraid.comm import SingleProcess
+    from seqbraid.data.padding import pad_sequence
+    from seqbraid.errors import DataError
+    from seqbraid.mgrit import Serial
+
+    padding, steps = padding_of_run(options.run_folder, trained)
     model, standardise = load_run(options.run_folder, options.which, Serial(), SingleProcess())
-    if "backbone" in trained["features"]:
-        sequences = _video_features(options, trained["features"])
-    else:
-        sequences = [_read_array(path, trained["model"]["feature_size"]) for path in options.clips]
-    names = trained["class_names"]
-    for path, sequence in zip(options.clips, sequences, strict=True):
+    read = _reader(trained, options.weights)
+    failures = []
+    for path in clips:
+        try:
+            sequence = read(path)
+            if steps is not None and len(sequence) > steps:
+                raise DataError(
+                    f"{path} has {len(sequence)} steps, but {options.run_folder} was trained on sequences "
+                    f"padded to {steps}; cut it to at most {steps}"
+                )
+        except DataError as error:
+            failures.append(str(error))
+            continue
+        padded = pad_sequence(sequence, steps or len(sequence), padding, standardise.mean.numpy())
         with torch.no_grad():
-            logits = model(standardise(torch.from_numpy(sequence)).unsqueeze(1))[0]
+            logits = model(standardise(torch.from_numpy(padded)).unsqueeze(1))[0]
         probabilities = logits.softmax(dim=0)
         print(f"{path} ({len(sequence)} steps)")
         for index in probabilities.argsort(descending=True)[: options.top].tolist():
-            print(f"  {probabilities[index]:6.1%}  {names[index]}")
+            print(f"  {probabilities[index]:6.1%}  {trained['class_names'][index]}")
+    return failures
 
 
-def _video_features(options: argparse.Namespace, features: dict[str, Any]) -> list[Any]:
+def _reader(trained: dict[str, Any], weights: str | None) -> Callable[[Path], Any]:
+    """Return read(path) -> (T, F) float32 for what the run was trained on; it raises `DataError`."""
+    features, size = trained["features"], trained["model"]["feature_size"]
+    if "backbone" not in features:
+        return lambda path: _read_array(path, size)
+
     from preprocess.extract import backbone_from_options, features_of_clips
 
-    # Decoding comes first to mind when a file is missing, but loading a backbone takes longer.
-    _require_files(options.clips)
-    backbone = backbone_from_options(features, options.weights)
-    return features_of_clips(options.clips, backbone, features["frames"], features["size"])
-
-
-def _require_files(paths: list[Path]) -> None:
-    from seqbraid.errors import DataError
-
-    for path in paths:
-        if not path.is_file():
-            raise DataError(f"{path} is not a file")
+    backbone = backbone_from_options(features, weights)
+    return lambda path: features_of_clips([path], backbone, features["frames"], features["size"])[0]
 
 
 def _read_array(path: Path, feature_size: int) -> Any:
@@ -98,11 +121,13 @@ def _read_array(path: Path, feature_size: int) -> Any:
 
     import numpy as np
 
+    from seqbraid.data.arrays import LARGEST
     from seqbraid.errors import DataError
 
-    _require_files([path])
     try:
         array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} is not a .npy array of plain numbers, which this run was trained on"
@@ -116,7 +141,8 @@ def _read_array(path: Path, feature_size: int) -> Any:
     ):
         given = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
         raise DataError(f"{path} is {given}; expected real numbers of shape (T, {feature_size})")
-    values = array.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise DataError(f"{path} holds nan or inf")
+    with np.errstate(over="ignore"):  # beyond float32's range is beyond 1e30, which is refused
+        values = array.astype(np.float32)
+    if not (np.abs(values) <= LARGEST).all():
+        raise DataError(f"{path} holds nan, inf or values beyond 1e30")
     return values

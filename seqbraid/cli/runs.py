@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seqbraid.comm import Communicator
+from seqbraid.data.dataset import Dataset, open_dataset, split_names
+from seqbraid.data.padding import PADDINGS, Padding
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.errors import DataError
 from seqbraid.mgrit import MGRIT, Serial
 from seqbraid.train import ModelOptions, RunFolder, SequenceClassifier
 
-__all__ = ["load_run", "require_same_features"]
+__all__ = ["load_run", "open_for_run", "padding_of_run", "require_same_features"]
 
 # Where features came from, which says nothing of what they mean. Of weights, the hash is what counts.
 _ORIGIN = frozenset({"source", "source_sha256", "weights"})
@@ -40,6 +42,43 @@ def load_run(
             f"{folder}: options.json and {which}.pt do not belong together ({reason}); train again"
         ) from error
     return model.eval(), standardise
+
+
+def padding_of_run(folder: Path, trained: dict[str, Any]) -> tuple[Padding, int | None]:
+    """Return how a run of options `trained` padded its sequences, and to how many steps (None: not at all).
+
+    A run that says nothing of it used true lengths. Raises `DataError` for values that it cannot have.
+    """
+    padding, steps = trained["training"].get("pad", "lengths"), trained["training"].get("padded_steps")
+    whole = isinstance(steps, int) and steps > 0
+    if padding not in PADDINGS or not (steps is None if padding == "lengths" else whole):
+        raise DataError(
+            f"{folder}/options.json is damaged (padding {padding!r} to {steps!r} steps); train again"
+        )
+    return padding, steps
+
+
+def open_for_run(folder: Path, trained: dict[str, Any], data: Path, split: str | None) -> Dataset:
+    """Open `data` by the split named; None: of a store the one that the run was trained on.
+
+    Raises `DataError` where the store lacks it, and for data of other features or classes than the run's.
+    """
+    wanted = trained.get("split")
+    if split is None and wanted is not None and (names := split_names(data)):
+        if wanted not in names:
+            raise DataError(
+                f"{folder} was trained on the split {wanted}, which {data} lacks; choose one of its own "
+                f"with --split: {', '.join(names)}"
+            )
+        split = wanted
+    dataset = open_dataset(data, split)
+    require_same_features(folder, trained["features"], data, dataset.options)
+    if trained["class_names"] != dataset.class_names:
+        raise DataError(
+            f"{data} has the classes {', '.join(dataset.class_names)}, but {folder} was "
+            f"trained on {', '.join(trained['class_names'])}; give data of the same classes, or train anew"
+        )
+    return dataset
 
 
 def require_same_features(run: Path, trained: dict[str, Any], data: Path, given: dict[str, Any]) -> None:

@@ -3,13 +3,16 @@
 DATA is a feature store made by `seqbraid preprocess`, or an .npz file with x_train (N, T, I), y_train,
 x_test and y_test, optionally length_train, length_test and label (class names). Features are standardised
 with mean and deviation of the training part. The classifier is a GRU with a linear head on the state at
-each sequence's true end, trained with cross entropy and Adam. The run folder gets options.json,
-metrics.jsonl, last.pt and best.pt (highest test accuracy).
+each sequence's true end, trained with cross entropy and Adam. With --pad zeros or repeat-last, sequences
+are first filled up to the steps that DATA has room for, and the head sees the state after the last of
+them, as Moon & Cyr do it. The run folder gets options.json, metrics.jsonl, last.pt and best.pt (highest
+test accuracy).
 
 example, after `seqbraid preprocess videos/ features/`:
   seqbraid train features/ --output run/
   mpiexec -n 4 seqbraid train features/ --cell implicit --solver mgrit --coarsening 4 \\
       --hidden-size 100 --num-layers 2 --epochs 6 --output run-mgrit/
+  seqbraid train features51/ --split 2 --pad zeros --output run-split2/
 """
 
 from __future__ import annotations
@@ -18,7 +21,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seqbraid.cli.arguments import add_solver_arguments, add_threads_argument, positive, whole
+from seqbraid.cli.arguments import (
+    add_sequence_arguments,
+    add_solver_arguments,
+    add_threads_argument,
+    positive,
+    whole,
+)
 from seqbraid.cli.solvers import choose_from_options, describe_solver, solver_from_options
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -31,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="feature store or .npz file")
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="run folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that lies there")
+    add_sequence_arguments(parser)
     model = parser.add_argument_group("model")
     model.add_argument(
         "--cell",
@@ -80,6 +90,7 @@ def run(options: argparse.Namespace) -> None:
     from seqbraid.cli.slices import take_slice
     from seqbraid.comm import on_first_rank, world
     from seqbraid.data.dataset import open_dataset
+    from seqbraid.data.padding import pad_part, padded_steps
     from seqbraid.data.standardisation import Standardisation
     from seqbraid.threads import set_threads
     from seqbraid.train import (
@@ -94,12 +105,13 @@ def run(options: argparse.Namespace) -> None:
     communicator = world()
     threads = set_threads(options.threads)
     first_rank = communicator.rank == 0
-    dataset = open_dataset(options.data)
+    dataset = open_dataset(options.data, options.split)
+    steps = padded_steps(dataset, options.pad)
     batch = min(options.batch_size, len(dataset.train))
-    size = (dataset.steps, batch, dataset.feature_size, options.hidden_size)
+    size = (steps, batch, dataset.feature_size, options.hidden_size)
     choice = choose_from_options(options, size, communicator.size)
     solver = solver_from_options(options, choice=choice)
-    held = take_slice(dataset.steps, solver, communicator)
+    held = take_slice(steps, solver, communicator)
     model_options = ModelOptions(
         dataset.feature_size,
         len(dataset.class_names),
@@ -116,11 +128,12 @@ def run(options: argparse.Namespace) -> None:
             {
                 "seqbraid": __version__,
                 "data": str(options.data.resolve()),
+                **({} if dataset.split is None else {"split": dataset.split}),
                 "features": dataset.options,
                 "class_names": dataset.class_names,
                 "model": vars(model_options),
                 "solver": solver_to_dict(solver),
-                "training": vars(training),
+                "training": {**vars(training), **_padding(options.pad, steps)},
                 "ranks": communicator.size,
                 "threads": threads,
             },
@@ -132,6 +145,7 @@ def run(options: argparse.Namespace) -> None:
         print(
             f"{len(dataset.train)} training and {len(dataset.test)} test sequences of up to {dataset.steps} "
             f"steps, {dataset.feature_size} features, {len(dataset.class_names)} classes\n"
+            f"{_sequences(dataset.split, options.pad, steps)}\n"
             f"{_ranks(communicator.size, threads)}, {describe_solver(solver)}, {options.cell} cell",
             flush=True,
         )
@@ -162,7 +176,10 @@ def run(options: argparse.Namespace) -> None:
         folder.write_metrics(history)
         print(_line(metrics, options.epochs, options.solver == "mgrit"), flush=True)
 
-    train(model, dataset.train, dataset.test, held, standardise, training, communicator, after_epoch)
+    mean = standardise.mean.numpy()
+    train_part = pad_part(dataset.train, steps, options.pad, mean)
+    test_part = pad_part(dataset.test, steps, options.pad, mean)
+    train(model, train_part, test_part, held, standardise, training, communicator, after_epoch)
     if first_rank:
         top = max(history, key=lambda entry: entry["test_accuracy"])
         print(
@@ -170,6 +187,16 @@ def run(options: argparse.Namespace) -> None:
             f"(highest {top['test_accuracy']:.4f}, epoch {top['epoch']})",
             flush=True,
         )
+
+
+def _padding(pad: str, steps: int) -> dict[str, Any]:
+    return {"pad": pad} if pad == "lengths" else {"pad": pad, "padded_steps": steps}
+
+
+def _sequences(split: str | None, pad: str, steps: int) -> str:
+    what = {"zeros": "zeros", "repeat-last": "the last step of each"}
+    how = "true lengths" if pad == "lengths" else f"padded to {steps} steps with {what[pad]}"
+    return how if split is None else f"split {split}, {how}"
 
 
 def _line(metrics: dict[str, Any], epochs: int, parallel: bool) -> str:

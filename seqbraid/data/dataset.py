@@ -16,9 +16,9 @@ from seqbraid.data.store import FAILED, FeatureStore
 from seqbraid.data.uci_har import is_uci_har
 from seqbraid.errors import DataError
 
-__all__ = ["Dataset", "Part", "open_dataset"]
+__all__ = ["Dataset", "Part", "open_dataset", "split_names"]
 
-# load(indices (B,), start, stop) -> (B, stop - start, F) float32
+# load(indices (B,), start, stop) -> (B, stop - start, F) float32, a new array
 Loader = Callable[[npt.NDArray[np.int64], int, int], npt.NDArray[np.float32]]
 
 
@@ -38,16 +38,19 @@ class Part:
 class Dataset:
     """A training and a test part over the same features and classes.
 
-    `steps` is T, the longest true length (steps past it hold nothing but padding); `options` fixes what the
-    features mean, so that a model can refuse others.
+    `steps` is the longest true length (steps past it hold nothing but padding), `room` the steps that the
+    store or the arrays have room for, at least as many; `options` fixes what the features mean, so that a
+    model can refuse others. `split` is the name of the store's split, None for arrays.
     """
 
     train: Part
     test: Part
     class_names: list[str]
     steps: int
+    room: int
     feature_size: int
     options: dict[str, Any]
+    split: str | None = None
 
 
 def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
@@ -75,6 +78,11 @@ def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
     return _from_arrays(read_arrays(path))
 
 
+def split_names(path: Path) -> list[str]:
+    """Return the names of the splits of the feature store in `path`; none where it holds arrays."""
+    return FeatureStore.open(path).split_names if path.is_dir() and not is_array_folder(path) else []
+
+
 def _from_store(store: FeatureStore, path: Path, wanted: str | None) -> Dataset:
     usable, marks = store.lengths != FAILED, store.marks(wanted)
 
@@ -92,7 +100,10 @@ def _from_store(store: FeatureStore, path: Path, wanted: str | None) -> Dataset:
 
     train, test = part(1, "training"), part(2, "test")
     steps = int(max(train.lengths.max(), test.lengths.max()))
-    return Dataset(train, test, store.class_names, steps, store.shape[2], store.options)
+    _, room, size = store.shape
+    return Dataset(
+        train, test, store.class_names, steps, room, size, store.options, split=wanted or store.split
+    )
 
 
 def _from_arrays(arrays: LabelledArrays) -> Dataset:
@@ -101,4 +112,5 @@ def _from_arrays(arrays: LabelledArrays) -> Dataset:
 
     train, test = part(arrays.train), part(arrays.test)
     steps = int(max(train.lengths.max(), test.lengths.max()))
-    return Dataset(train, test, arrays.class_names, steps, arrays.feature_size, arrays.options)
+    room = max(arrays.train.x.shape[1], arrays.test.x.shape[1])
+    return Dataset(train, test, arrays.class_names, steps, room, arrays.feature_size, arrays.options)

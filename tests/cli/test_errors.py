@@ -326,7 +326,8 @@ def test_prediction_of_what_is_no_recording(
     assert "none.npy is not a file" in refuse(capsys, "predict", run, tmp_path / "none.npy")
     for name, array, message in (
         ("wide", np.zeros((4, 3)), "wide.npy is float64 (4, 3); expected real numbers of shape (T, 2)"),
-        ("nan", np.full((4, 2), np.nan), "nan.npy holds nan or inf"),
+        ("nan", np.full((4, 2), np.nan), "nan.npy holds nan, inf or values beyond 1e30"),
+        ("large", np.full((4, 2), 1e300), "large.npy holds nan, inf or values beyond 1e30"),
         ("words", np.array([["a", "b"]]), "words.npy is <U1 (1, 2)"),
     ):
         np.save(tmp_path / name, array)

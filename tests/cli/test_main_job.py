@@ -58,7 +58,9 @@ def test_a_run_folder_holds_options_metrics_and_weights(job: Path, name: str) ->
         "cell": "implicit",
         "gamma": 1.0,
     }
-    assert options["training"] == {"epochs": 3, "batch_size": 10, "learning_rate": 0.01, "seed": 3}
+    training = {"epochs": 3, "batch_size": 10, "learning_rate": 0.01, "seed": 3}
+    assert options["training"] == {**training, "pad": "lengths"}
+    assert options["split"] == "drawn"
     assert options["features"] == FeatureStore.open(job / "features").options
     assert options["solver"]["solver"] == name
     assert options["ranks"] == (2 if name == "mgrit" else 1)
