@@ -1,9 +1,13 @@
-"""Show what this installation uses, or what a feature store or a run folder holds.
+"""Show what this installation uses, or what a feature store, arrays or a run folder hold.
+
+With --check, every clip of a feature store is read and compared with the checksum that was written with it.
+Where clips do not match, they are listed and the exit code is 2.
 
 example:
   seqbraid info
   mpiexec -n 4 seqbraid info
   seqbraid info features/
+  seqbraid info features/ --check
   seqbraid info run/
 """
 
@@ -14,38 +18,49 @@ import platform
 import socket
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqbraid.cli.arguments import add_threads_argument
+
+if TYPE_CHECKING:
+    from seqbraid.data.store import FeatureStore
 
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "show versions, MPI and threads, or what a store or run holds"
 
+_LISTED = 10
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `seqbraid info`."""
     parser.add_argument(
-        "path", type=Path, nargs="?", metavar="DATA|RUN", help="feature store, .npz file or run folder"
+        "path", type=Path, nargs="?", metavar="DATA|RUN", help="feature store, arrays or run folder"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="compare every clip of a feature store with its checksum"
     )
     add_threads_argument(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the table."""
-    from seqbraid.comm import world
+    from seqbraid.comm import launched_rank, world
     from seqbraid.errors import DataError
     from seqbraid.threads import set_threads
 
+    if options.check:
+        # By the launcher's word: the other ranks leave, and no MPI is started that would hold them.
+        if launched_rank() == 0:
+            _check(options.path)
+        return
     communicator = world()
     threads = set_threads(options.threads)
     if options.path is None:
         places = communicator.all_gather_objects((socket.gethostname(), threads), "info")
         rows = _installation(places)
     elif not options.path.exists():
-        raise DataError(
-            f"{options.path} does not exist; expected a feature store, an .npz file or a run folder"
-        )
+        raise DataError(f"{options.path} does not exist; expected a feature store, arrays or a run folder")
     elif (options.path / "options.json").is_file():
         rows = _run_folder(options.path)
     else:
@@ -107,8 +122,9 @@ def _mpi_library() -> str:
 def _data(path: Path) -> list[tuple[str, str]]:
     from seqbraid.data.dataset import open_dataset
     from seqbraid.data.store import FeatureStore
+    from seqbraid.data.store_header import HEADER
 
-    if path.is_dir():
+    if (path / HEADER).is_file():
         return _store(FeatureStore.open(path, require_complete=False))
     dataset = open_dataset(path)
     return [
@@ -119,22 +135,98 @@ def _data(path: Path) -> list[tuple[str, str]]:
     ]
 
 
-def _store(store: Any) -> list[tuple[str, str]]:
-    lengths, splits = store.lengths, store.splits
-    done = lengths > 0
-    counts = (
-        f"{len(store)} ({int((done & (splits == 1)).sum())} train, {int((done & (splits == 2)).sum())} test, "
-        f"{int((done & (splits == 0)).sum())} unused, {int((lengths == 0).sum())} failed, "
-        f"{int((lengths < 0).sum())} pending)"
-    )
-    range_of_lengths = f"{lengths[done].min()} to {lengths[done].max()}" if done.any() else "none yet"
-    return [
-        ("clips", counts),
+def _store(store: FeatureStore) -> list[tuple[str, str]]:
+    from seqbraid.cli.contents import PARTS, contents_of_store
+    from seqbraid.data.store import PENDING
+
+    def counts(split: str, parts: tuple[str, ...]) -> str:
+        contents = contents_of_store(store, split)
+        return ", ".join(f"{contents.count(part)} {part}" for part in parts)
+
+    lengths = store.lengths[store.lengths > 0]
+    rows = [
+        ("clips", f"{len(store)} ({counts(store.split, PARTS)})"),
         ("features", f"{store.shape[2]} a frame, room for {store.shape[1]} frames a clip"),
-        ("true lengths", range_of_lengths),
+        ("dtype", store.dtype.name),
+        ("size on disk", _size_on_disk(store.folder)),
+        ("true lengths", f"{lengths.min()} to {lengths.max()}" if len(lengths) else "none yet"),
         ("classes", ", ".join(store.class_names)),
-        *((name, str(value)) for name, value in store.options.items()),
     ]
+    for name in store.split_names:
+        default = "; the default" if name == store.split else ""
+        rows.append((f"split {name}", counts(name, ("train", "test", "unused")) + default))
+    if store.subjects is not None:
+        rows.append(("subjects", _subjects(store, store.subjects)))
+    rows.append(("source", store.source or "unknown"))
+    rows += [(name, str(value)) for name, value in store.options.items()]
+    pending = int((store.lengths == PENDING).sum())
+    if pending:
+        rows.append(("pending", f"{pending}; the same `seqbraid preprocess` command again does them"))
+    return rows + _failed(store)
+
+
+def _size_on_disk(folder: Path) -> str:
+    # Blocks in use, since what no clip was written to yet takes no room. What is being written may be gone
+    # a moment later.
+    paths = [path for path in folder.iterdir() if path.suffix != ".new"]
+    size = float(sum(512 * path.stat().st_blocks for path in paths))
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def _subjects(store: FeatureStore, subjects: list[Any]) -> str:
+    from seqbraid.data.splits import TEST, TRAIN
+
+    shared = []
+    for name in store.split_names:
+        marks = store.marks(name).tolist()
+        train, test = (
+            {subject for subject, mark in zip(subjects, marks, strict=True) if mark == wanted}
+            for wanted in (TRAIN, TEST)
+        )
+        shared.append(f"{len(train & test) or 'none'} in split {name}")
+    return f"{len(set(subjects))}, of whom train and test share {', '.join(shared)}"
+
+
+def _failed(store: FeatureStore) -> list[tuple[str, str]]:
+    from seqbraid.data.store import FAILED
+
+    reasons = store.failures()
+    failed = [store.clips[index] for index in (store.lengths == FAILED).nonzero()[0]]
+    rows = [("failed", f"{clip}: {reasons.get(clip, 'for an unknown reason')}") for clip in failed[:_LISTED]]
+    if len(failed) > _LISTED:
+        rows.append(("failed", f"and {len(failed) - _LISTED} more"))
+    return rows
+
+
+def _check(path: Path | None) -> None:
+    """Compare every clip with its checksum; raises `DataError` after a list of those that do not match."""
+    from seqbraid.data.store import FAILED, PENDING, FeatureStore
+    from seqbraid.data.store_header import HEADER
+    from seqbraid.errors import DataError, OptionsError
+    from seqbraid.progress import progress_bar
+
+    if path is None:
+        raise OptionsError("--check needs a feature store: `seqbraid info DATA --check`")
+    if not (path / HEADER).is_file():
+        raise DataError(f"{path} is no feature store (no {HEADER}), and only those have checksums to --check")
+    store = FeatureStore.open(path, require_complete=False)
+    with progress_bar(len(store), "checking", "clip") as bar:
+        damaged = store.damaged(bar.update)
+    failed, pending = ((store.lengths == state).sum() for state in (FAILED, PENDING))
+    done = len(store) - failed - pending
+    for index in damaged:
+        print(store.clips[index])
+    if damaged:
+        raise DataError(
+            f"{len(damaged)} of {done} clips in {path} do not match their checksums; "
+            "`seqbraid preprocess ... --check` does them again"
+        )
+    others = f" ({failed} failed, {pending} pending)" if failed or pending else ""
+    print(f"all {done} clips match their checksums{others}")
 
 
 def _run_folder(path: Path) -> list[tuple[str, str]]:
