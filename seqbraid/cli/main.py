@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from seqbraid import __version__
-from seqbraid.cli import bench, evaluate, info, predict, preprocess, train, verify
+from seqbraid.cli import bench, evaluate, info, plot, predict, preprocess, train, verify
 from seqbraid.cli.endings import end_job, explain, warnings_in_one_line
 from seqbraid.comm import launched_rank
 
@@ -23,6 +23,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "predict": predict,
     "verify": verify,
     "bench": bench,
+    "plot": plot,
     "info": info,
 }
 

@@ -1,4 +1,4 @@
-"""What every command with --plot needs: its check before the work, and the file written in one step."""
+"""What every command that draws needs: its check before the work, and the file written in one step."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def check_folder(flag: str, path: Path) -> None:
         raise OptionsError(f"{flag} {path} is a folder; name a file")
 
 
-def check_plot(path: Path) -> None:
-    """Raise `OptionsError` where --plot cannot be served: no matplotlib, no folder, no such format."""
+def check_plot(path: Path, flag: str = "--plot") -> None:
+    """Raise `OptionsError` where `flag` cannot be served: no matplotlib, no folder, no such format."""
     if find_spec("matplotlib") is None:
-        raise OptionsError("--plot needs matplotlib; pip install 'seqbraid[plot]' brings it")
-    check_folder("--plot", path)
+        raise OptionsError(f"{flag} needs matplotlib; pip install 'seqbraid[plot]' brings it")
+    check_folder(flag, path)
     from matplotlib.backend_bases import FigureCanvasBase
 
     formats = FigureCanvasBase.filetypes
     if path.suffix and path.suffix[1:].lower() not in formats:
-        raise OptionsError(f"--plot {path}: expected a name that ends in .{', .'.join(sorted(formats))}")
+        raise OptionsError(f"{flag} {path}: expected a name that ends in .{', .'.join(sorted(formats))}")
 
 
 def pyplot() -> Any:
