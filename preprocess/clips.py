@@ -25,7 +25,7 @@ __all__ = ["SUBSETS", "VIDEO_SUFFIXES", "LabelledClips", "SplitOptions", "find_c
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v"})
 
-# Parts of data sets that papers use, by the names of their classes.
+# Parts of data sets that go by a name of their own, by their classes.
 SUBSETS = {"hmdb6": ("chew", "eat", "jump", "run", "sit", "walk")}
 
 
@@ -81,9 +81,7 @@ def labelled_clips(source: str | os.PathLike[str], options: SplitOptions) -> Lab
     else:
         root, clips, missing, marks = source, _class_folders(source), [], None
     if marks is not None and options.splits is not None:
-        raise OptionsError(
-            f"{source} has a column split; leave either it or the split files {options.splits} out"
-        )
+        raise OptionsError(f"{source} has a column split; leave out either that or --splits {options.splits}")
     _require_two_classes(source, clips)
     if options.classes is not None:
         chosen = _chosen(source, clips, options.classes)
@@ -161,7 +159,7 @@ def _splits_of_files(
     if strangers:
         raise DataError(
             f"{options.splits} has no split files of the classes {', '.join(sorted(strangers))} of {source}; "
-            "add them, or choose the classes that have some"
+            "add them, or name the classes to take with --classes"
         )
     return match_splits(split_files, clips)
 
@@ -178,7 +176,7 @@ def _draw(class_names: Sequence[str], labels: Sequence[int], options: SplitOptio
     if without:
         raise OptionsError(
             f"the random draw with seed {options.seed} leaves {', '.join(without)} no clip to train with; "
-            "take another seed, or a stratified draw"
+            "take another --seed, or --draw stratified"
         )
     return drawn
 
