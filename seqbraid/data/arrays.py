@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from seqbraid.errors import DataError
 
-__all__ = ["LARGEST", "REQUIRED", "ArrayPart", "LabelledArrays", "is_array_folder", "read_arrays"]
+__all__ = ["LARGEST", "ArrayPart", "LabelledArrays", "is_array_folder", "read_arrays"]
 
-REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+_REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 _OPTIONAL = ("length_train", "length_test", "subject_train", "subject_test", "label")
 
 # Far enough below float32's largest that standardising stays finite.
@@ -104,7 +104,7 @@ class LabelledArrays:
 
 def is_array_folder(path: Path) -> bool:
     """Return whether `path` is a folder that holds any of the required arrays as an `.npy` file."""
-    return any((path / f"{name}.npy").is_file() for name in REQUIRED)
+    return any((path / f"{name}.npy").is_file() for name in _REQUIRED)
 
 
 def read_arrays(path: Path) -> LabelledArrays:
@@ -115,7 +115,7 @@ def read_arrays(path: Path) -> LabelledArrays:
     are not read here, but checked as they are loaded. Raises `DataError` naming what is missing or wrong.
     """
     arrays = _map_folder(path) if path.is_dir() else _read_npz(path)
-    missing = [name for name in REQUIRED if name not in arrays]
+    missing = [name for name in _REQUIRED if name not in arrays]
     if missing:
         raise DataError(
             f"{path} has no {', '.join(missing)}; it holds {', '.join(sorted(arrays)) or 'nothing'}"
@@ -147,7 +147,7 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 def _map_folder(folder: Path) -> dict[str, npt.NDArray[Any]]:
     arrays: dict[str, npt.NDArray[Any]] = {}
-    for name in (*REQUIRED, *_OPTIONAL):
+    for name in (*_REQUIRED, *_OPTIONAL):
         path = folder / f"{name}.npy"
         if not path.is_file():
             continue
