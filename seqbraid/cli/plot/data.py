@@ -37,7 +37,7 @@ _REMEDY = "the picture has no frames; name the folder of the videos with --video
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `seqbraid plot data`."""
     parser.add_argument(
-        "data", type=Path, metavar="DATA", help="feature store, .npz file or folder of .npy files"
+        "data", type=Path, metavar="DATA", help="feature store, or arrays as for seqbraid train"
     )
     parser.add_argument(
         "--output",
@@ -51,7 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the videos of a store are now (default: as preprocessed)",
     )
-    parser.add_argument("--split", metavar="NAME", help="one of a store's splits (default: its own default)")
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="which of a feature store's splits (default: the one that the store names)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
