@@ -112,5 +112,4 @@ def _from_arrays(arrays: LabelledArrays) -> Dataset:
 
     train, test = part(arrays.train), part(arrays.test)
     steps = int(max(train.lengths.max(), test.lengths.max()))
-    room = max(arrays.train.x.shape[1], arrays.test.x.shape[1])
-    return Dataset(train, test, arrays.class_names, steps, room, arrays.feature_size, arrays.options)
+    return Dataset(train, test, arrays.class_names, steps, arrays.room, arrays.feature_size, arrays.options)
