@@ -25,14 +25,17 @@ COMMAND = ("-m", "seqbraid.cli.main")
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with videos, features and two runs: serial, and MGRIT on two ranks."""
+    """Return a folder with videos, features and three runs: serial, padded, and MGRIT on two ranks."""
     folder = tmp_path_factory.mktemp("job")
     generate(folder / "videos", clips_per_class=4, frames=9, size=32, progress=False)
     features = str(folder / "features")
     backbone = ["--backbone", "squeezenet1_1", "--weights", "random:0", "--layer", "pool"]
-    shape = ["--frames", "9", "--size", "32", "--threads", "1"]
+    # Room for more frames than any clip has, for padding.
+    shape = ["--frames", "12", "--size", "32", "--threads", "1"]
     assert main(["preprocess", str(folder / "videos"), features, *backbone, *shape]) == 0
-    assert main(["train", features, *MODEL, *TRAINING, "--output", str(folder / "serial")]) == 0
+    for name, pad in (("serial", "lengths"), ("padded", "repeat-last")):
+        words = ["train", features, *MODEL, *TRAINING, "--pad", pad, "--output", str(folder / name)]
+        assert main(words) == 0
     parallel = ["train", features, *MODEL, *TRAINING, *MGRIT, "--output", str(folder / "mgrit")]
     done = run_ranks(2, *COMMAND, *parallel, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -85,14 +88,15 @@ def test_one_rank_and_two_train_alike(job: Path) -> None:
     assert 0.0 < parallel[0]["backward_residual"] < 1e-2
 
 
+@pytest.mark.parametrize("name", ["serial", "padded"])
 def test_evaluation_repeats_the_accuracy_of_the_training(
-    job: Path, capsys: pytest.CaptureFixture[str]
+    job: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    epochs = epochs_of(job / "serial")
+    epochs = epochs_of(job / name)
     best = max(epochs, key=lambda epoch: (epoch["test_accuracy"], -epoch["epoch"]))
     for which, expected in (("last", epochs[-1]), ("best", best)):
         capsys.readouterr()
-        assert main(["evaluate", str(job / "serial"), str(job / "features"), "--which", which]) == 0
+        assert main(["evaluate", str(job / name), str(job / "features"), "--which", which]) == 0
         said = capsys.readouterr().out
         assert f"accuracy {expected['test_accuracy']:.4f}  loss {expected['test_loss']:.4f}" in said
 
@@ -121,15 +125,19 @@ def test_a_prediction_lists_probabilities_of_all_classes(
         assert sorted(line.split()[-1] for line in rest) == sorted(CLASSES)
 
 
-def test_a_prediction_agrees_with_the_evaluation(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["serial", "padded"])
+def test_a_prediction_agrees_with_the_evaluation(
+    job: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     store = FeatureStore.open(job / "features")
     tests = [index for index in range(len(store)) if store.splits[index] == 2]
     clips = [str(job / "videos" / store.clips[index]) for index in tests]
     capsys.readouterr()
-    assert main(["predict", str(job / "serial"), *clips, "--top", "1"]) == 0
+    assert main(["predict", str(job / name), *clips, "--top", "1"]) == 0
     named = [line.split()[-1] for line in capsys.readouterr().out.splitlines()[1::2]]
-    right = [name == store.class_names[store.labels[index]] for index, name in zip(tests, named, strict=True)]
-    assert np.mean(right) == pytest.approx(epochs_of(job / "serial")[-1]["test_accuracy"])
+    truth = [store.class_names[store.labels[index]] for index in tests]
+    right = [one == other for one, other in zip(named, truth, strict=True)]
+    assert np.mean(right) == pytest.approx(epochs_of(job / name)[-1]["test_accuracy"])
 
 
 def test_a_prediction_needs_the_weights_of_the_features(
@@ -141,6 +149,20 @@ def test_a_prediction_needs_the_weights_of_the_features(
     (job / "broken.avi").write_text("text")
     assert main(["predict", str(job / "serial"), str(job / "broken.avi")]) == 2
     assert "broken.avi: cannot be opened as a video" in capsys.readouterr().err
+
+
+def test_a_broken_video_does_not_stop_the_others(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clips = [str(job / "videos" / "hop" / f"hop_00{number}.avi") for number in range(2)]
+    broken = str(job / "empty.avi")
+    Path(broken).touch()
+    capsys.readouterr()
+    assert main(["predict", str(job / "serial"), clips[0], broken, clips[1], "--top", "1"]) == 2
+    said = capsys.readouterr()
+    assert [line.split(" (")[0] for line in said.out.splitlines()[::2]] == clips
+    assert said.err.splitlines() == [
+        "seqbraid predict: error: 1 of 3 clips cannot be read:",
+        f"  {broken}: the file is empty",
+    ]
 
 
 def test_info_shows_the_installation_a_store_and_a_run(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
