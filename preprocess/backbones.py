@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import socket
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.client import HTTPException
-from pathlib import Path
+import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.flop_counter import FlopCounterMode
 
-from preprocess.torchvision_loading import import_torchvision
+from preprocess.networks import drop_classifier, load_network
 from seqbraid.comm import Communicator, as_communicator, on_first_rank
-from seqbraid.errors import DataError, OptionsError, WeightsUnavailableError
+from seqbraid.errors import OptionsError
 
-__all__ = ["BACKBONES", "LAYERS", "Backbone", "load_backbone", "random_seed"]
+__all__ = ["BATCH", "LAYERS", "Backbone", "load_backbone"]
 
-BACKBONES = ("resnet18", "resnet34", "resnet50", "squeezenet1_1")
 LAYERS = ("logits", "pool")
+# Frames go through the network so many at a time, always: how it rounds depends on the size of a batch, but
+# not on a frame's place in it nor on its neighbours (of 4, 8 and 16, only 16 rounds alike on any number of
+# threads, and the ResNets are fastest with it).
+BATCH = 16
 
 _POOL_SIZES = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "squeezenet1_1": 512}
 _LOGITS_SIZE = 1000
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Small, so that the activations of a batch stay in the processor's cache: four images at a time run twice
-# as fast as sixteen (squeezenet1_1, 240 x 240 pixels, one thread).
-_BATCH = 4
-_DOWNLOAD_TIMEOUT_S = 10.0
 
 
 class Backbone:
@@ -48,25 +45,42 @@ class Backbone:
         self.weights_sha256 = _sha256(network.state_dict())
         self.feature_size = _LOGITS_SIZE if layer == "logits" else _POOL_SIZES[name]
         if layer == "pool":
-            _drop_classifier(network)
-        self._network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._mean = torch.tensor(_MEAN).view(3, 1, 1)
-        self._std = torch.tensor(_STD).view(3, 1, 1)
+            drop_classifier(network)
+        network = _fold_batch_norm(network)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # (pixel / 255 - mean) / std, as one product and one sum.
+        self._scale = (1 / (255 * torch.tensor(_STD, dtype=torch.float64))).float().view(3, 1, 1)
+        shift = -torch.tensor(_MEAN, dtype=torch.float64) / torch.tensor(_STD, dtype=torch.float64)
+        self._shift = shift.float().view(3, 1, 1)
 
     def features(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return one feature vector a frame: (n, s, s, 3) uint8 RGB to (n, F) float32.
 
-        A frame's result does not depend on the frames beside it, but for rounding.
+        A frame's result does not depend on the frames beside it, nor on the number of threads.
         """
-        blocks = [self._batch(frames[first : first + _BATCH]) for first in range(0, len(frames), _BATCH)]
-        return np.concatenate(blocks) if blocks else np.empty((0, self.feature_size), dtype=np.float32)
+        result = np.empty((len(frames), self.feature_size), dtype=np.float32)
+        for first in range(0, len(frames), BATCH):
+            part = frames[first : first + BATCH]
+            if len(part) < BATCH:
+                part = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), dtype=np.uint8)])
+            result[first : first + BATCH] = self.batch(part)[: len(frames) - first]
+        return result
 
-    def _batch(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def batch(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return the features (BATCH, F) float32 of exactly `BATCH` frames."""
+        if len(frames) != BATCH:
+            raise ValueError(f"{len(frames)} frames; expected a batch of {BATCH}")
         with torch.inference_mode():
             # Permuted channels-last pixels are what the network wants: no copy but the one to float.
             pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
-            result: Tensor = self._network(pixels.div_(255).sub_(self._mean).div_(self._std))
+            result: Tensor = self._network(pixels.mul_(self._scale).add_(self._shift))
             return result.numpy()
+
+    def operations(self, size: int) -> int:
+        """Count the additions and multiplications of convolutions and linear layers for one frame."""
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self._network(torch.zeros(1, 3, size, size))
+        return int(counter.get_total_flops())
 
     def describe(self) -> dict[str, Any]:
         """Return the options to store with the features, as plain JSON values."""
@@ -97,109 +111,22 @@ def load_backbone(
     return first or _load(name, weights, layer)
 
 
-def random_seed(weights: str) -> int | None:
-    """Return SEED of "random:SEED", None for any other weights. Raises `OptionsError` for a bad seed."""
-    kind, colon, text = weights.partition(":")
-    if kind != "random" or not colon:
-        return None
-    if not (text.isascii() and text.isdigit()) or int(text) >= 2**63:
-        raise OptionsError(f"weights {weights!r}: SEED must be a whole number from 0 to 2^63 - 1")
-    return int(text)
-
-
 def _load(name: str, weights: str, layer: str) -> Backbone:
-    if name not in BACKBONES:
-        raise OptionsError(f"unknown backbone {name!r}; expected one of {', '.join(BACKBONES)}")
     if layer not in LAYERS:
         raise OptionsError(f"unknown layer {layer!r}; expected one of {', '.join(LAYERS)}")
-    models = import_torchvision().models
-    seed = random_seed(weights)
-    # The initialisation draws from torch's global generator; callers find it as they left it.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed or 0)
-        network: nn.Module = models.get_model(name, weights=None)
-    if seed is not None:
-        return Backbone(name, layer, weights, network)
-    names = models.get_model_weights(name).__members__
-    if weights in names:
-        state, source = _download(names[weights], name), weights
-    elif Path(weights).is_file():
-        # Absolute, so that a later `predict` finds it from any folder.
-        source = str(Path(weights).resolve())
-        state = _read(Path(weights))
-    else:
-        raise OptionsError(
-            f"weights {weights!r}: no such file, and {name} has no weights of that name; expected "
-            f"{', '.join(names)}, a file, or random:SEED"
-        )
-    _check(state, network.state_dict(), source, name)
-    network.load_state_dict(state, strict=False)
+    network, source = load_network(name, weights)
     return Backbone(name, layer, source, network)
 
 
-def _download(entry: Any, name: str) -> Mapping[str, Any]:
-    try:
-        with _socket_timeout(_DOWNLOAD_TIMEOUT_S):
-            state: Mapping[str, Any] = entry.get_state_dict(
-                progress=sys.stderr.isatty(), check_hash=True, weights_only=True, map_location="cpu"
-            )
-    except (OSError, HTTPException, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsUnavailableError(
-            f"the weights {entry.name} of {name} cannot be had from {entry.url} ({reason}); "
-            "give a downloaded file with --weights FILE, or try without with --weights random:SEED"
-        ) from error
-    return state
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except Exception as error:
-        # Garbage makes torch.load raise almost anything; its long advice (to load unsafely) is not ours.
-        raise DataError(f"{path}: not a file of weights as torch.save writes them") from error
-    if not isinstance(state, Mapping):
-        raise DataError(f"{path}: holds a {type(state).__name__}; expected a state dict (name: tensor)")
-    return state
-
-
-def _check(state: Mapping[str, Any], expected: Mapping[str, Tensor], source: str, name: str) -> None:
-    """Raise `DataError` naming the first entry of `state` that does not fit the network."""
-    for key, tensor in expected.items():
-        given = state.get(key)
-        if given is None:
-            # Files from before torch 0.4.1 lack these counters, and evaluation does not read them.
-            if key.endswith("num_batches_tracked"):
-                continue
-            raise DataError(
-                f"{source}: no {key} of shape {tuple(tensor.shape)}; these are not {name}'s weights"
-            )
-        if not isinstance(given, Tensor) or given.shape != tensor.shape:
-            shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-            raise DataError(f"{source}: {key} is {shape}, {name} expects {tuple(tensor.shape)}")
-    for key in state:
-        if key not in expected:
-            raise DataError(f"{source}: {key} is not part of {name}; these are another network's weights")
-
-
-def _drop_classifier(network: nn.Module) -> None:
-    """Make the network return its last activations averaged over the image, flattened to (n, F)."""
-    if hasattr(network, "fc"):
-        network.fc = nn.Identity()
-    else:
-        network.classifier = nn.AdaptiveAvgPool2d(1)
+def _fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Put every batch norm that follows a convolution into that convolution's weights."""
+    for module in network.modules():
+        children = list(module.named_children())
+        for (name, first), (next_name, second) in itertools.pairwise(children):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(first, second))
+                setattr(module, next_name, nn.Identity())
+    return network
 
 
 def _sha256(state: Mapping[str, Tensor]) -> str:

@@ -37,7 +37,13 @@ ALLOWED = {
         "seqbraid.mgrit",
         "seqbraid.progress",
     },
-    "preprocess": {"seqbraid.comm", "seqbraid.data", "seqbraid.errors", "seqbraid.progress"},
+    "preprocess": {
+        "seqbraid.comm",
+        "seqbraid.data",
+        "seqbraid.errors",
+        "seqbraid.files",
+        "seqbraid.progress",
+    },
 }
 
 

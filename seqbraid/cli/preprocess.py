@@ -1,79 +1,126 @@
-"""Turn a folder of labelled videos into sequences of feature vectors, once, for all training runs.
+"""Turn labelled videos, or sensor recordings, into sequences of features, once, for all training runs.
 
-VIDEOS holds one folder a class with its clips in it, as HMDB51 unpacks. The first frames of each clip,
-resized to a square, go one by one through a frozen ImageNet backbone; the feature vectors land in the
-feature store OUT, from which `seqbraid train` reads. Clips that cannot be decoded are left out and listed
-at the end. A job that was killed continues where it was when the same command is run again.
+SOURCE is one of
+  - a folder with one folder a class and its clips in it, as HMDB51 unpacks (`<class>/<clip>.avi`)
+  - a manifest, a .csv file with a header line and the columns path, label and perhaps split (train, test,
+    unused); paths are relative to its folder and must stay in it; further columns are ignored
+  - UCI HAR as it is downloaded (the .zip), or unpacked
+  - an .npz file, or a folder of .npy files, with x_train (N, T, I), y_train, x_test and y_test, optionally
+    length_train, length_test and label (class names)
 
-Several ranks (mpiexec, srun) share the clips; they all write into OUT, so it must be on a shared disk.
+Of a video, the first frames (every one, or one in --stride), resized to a square, go one by one through a
+frozen ImageNet backbone. The feature vectors land in the feature store OUT, from which `seqbraid train`
+reads. Clips that cannot be decoded are left out and listed at the end. Sensor sequences are kept as they are.
+
+A job that was killed continues where it was when the same command is run again; what is done is not done
+again. The same command with other splits changes the splits alone.
+
+Several ranks (mpiexec, srun) share the clips: each takes the next one when it is free. They all write into
+OUT, so it must be on a shared disk. The features do not depend on the number of ranks or threads.
 
 example (the first command makes eight classes of small clips to try it with):
   python -m preprocess.figures videos/
   seqbraid preprocess videos/ features/ --weights random:0 --layer pool --frames 16 --size 64
-  mpiexec -n 4 seqbraid preprocess hmdb51/ features51/ --splits testTrainMulti_7030_splits/ --split 1
+  mpiexec -n 4 seqbraid preprocess hmdb51/ features51/ --splits testTrainMulti_7030_splits/
+  seqbraid preprocess hmdb51/ features6/ --subset hmdb6 --draw random --test-fraction 0.1 --seed 1
   seqbraid preprocess videos/ features34/ --backbone resnet34 --weights resnet34-b627a593.pth
+  seqbraid preprocess "UCI HAR Dataset.zip" har/
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 from seqbraid.cli.arguments import add_threads_argument, fraction, whole
 
 __all__ = ["HELP", "add_arguments", "add_backbone_arguments", "run"]
 
-HELP = "turn a folder of labelled videos into sequences of features"
+HELP = "turn labelled videos or sensor data into sequences of features"
 
-# As in preprocess.backbones, which takes seconds to import.
+# As in preprocess.backbones and preprocess.clips, which take seconds to import.
 _BACKBONES = ("resnet18", "resnet34", "resnet50", "squeezenet1_1")
 _LAYERS = ("logits", "pool")
+_SUBSETS = ("hmdb6",)
+_DTYPES = ("float32", "float16")
+
+# What has no meaning for sequences that are not made from videos.
+_OF_VIDEOS = (
+    *("backbone", "weights", "layer", "frames", "size", "stride"),
+    *("subset", "classes", "splits", "split", "draw", "test_fraction", "seed", "strict"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `seqbraid preprocess`."""
-    parser.add_argument("videos", type=Path, metavar="VIDEOS", help="folder with one folder of clips a class")
+    parser.add_argument(
+        "source", type=Path, metavar="SOURCE", help="folder of clips, manifest, UCI HAR, or arrays"
+    )
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="folder of the feature store, made or continued"
     )
+    parser.add_argument(
+        "--dtype",
+        choices=_DTYPES,
+        default="float32",
+        help="how features are stored; float16 takes half the room (default: %(default)s)",
+    )
     add_backbone_arguments(parser, weights="IMAGENET1K_V1")
-    splits = parser.add_argument_group("splits")
-    splits.add_argument(
-        "--splits", type=Path, metavar="DIR", help="folder of HMDB51 split files (default: a split is drawn)"
-    )
-    splits.add_argument(
-        "--split",
-        type=whole(1, 99),
-        default=1,
-        metavar="N",
-        help="which of them, with --splits (default: %(default)s)",
-    )
-    splits.add_argument(
-        "--test-fraction",
-        type=fraction,
-        default=0.3,
-        metavar="X",
-        help="share of each class drawn for testing, without --splits (default: %(default)s)",
-    )
-    splits.add_argument(
-        "--seed",
-        type=whole(0, 2**63 - 1),
-        default=0,
-        metavar="N",
-        help="seed of that draw (default: %(default)s)",
-    )
+    _add_split_arguments(parser)
     add_threads_argument(parser)
     parser.add_argument(
         "--strict",
         action="store_true",
         help="end at the first clip that cannot be decoded (default: leave it out)",
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="first verify what is in OUT already, and do what is damaged again",
+    )
+
+
+def _add_split_arguments(parser: argparse.ArgumentParser) -> None:
+    splits = parser.add_argument_group("classes and splits of videos")
+    chosen = splits.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--subset", choices=_SUBSETS, help="only these classes: hmdb6 is chew, eat, jump, run, sit and walk"
+    )
+    chosen.add_argument(
+        "--classes", nargs="+", metavar="CLASS", help="only these classes (default: all there are)"
+    )
+    splits.add_argument(
+        "--splits",
+        type=Path,
+        metavar="DIR",
+        help="folder of HMDB51 split files, all of which are kept (default: a split is drawn)",
+    )
+    splits.add_argument(
+        "--split",
+        metavar="NAME",
+        help="the split that `train` takes unless told otherwise (default: the first, 1)",
+    )
+    splits.add_argument(
+        "--draw",
+        choices=("stratified", "random"),
+        default="stratified",
+        help="without split files: test with a share of every class, or of all clips (default: %(default)s)",
+    )
+    splits.add_argument(
+        "--test-fraction",
+        type=fraction,
+        default=0.3,
+        metavar="X",
+        help="the share drawn for testing (default: %(default)s)",
+    )
+    splits.add_argument(
+        "--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="of the draw (default: %(default)s)"
+    )
 
 
 def add_backbone_arguments(parser: argparse.ArgumentParser, weights: str) -> None:
     """Add what decides a clip's features; `weights` is the default of --weights."""
-    features = parser.add_argument_group("features")
+    features = parser.add_argument_group("features of videos")
     features.add_argument(
         "--backbone", default="resnet18", metavar="NAME", help=f"{', '.join(_BACKBONES)} (default: resnet18)"
     )
@@ -97,6 +144,13 @@ def add_backbone_arguments(parser: argparse.ArgumentParser, weights: str) -> Non
         help="frames kept of each clip, from its start (default: %(default)s)",
     )
     features.add_argument(
+        "--stride",
+        type=whole(1, 10_000),
+        default=1,
+        metavar="K",
+        help="keep one frame in K (default: every one)",
+    )
+    features.add_argument(
         "--size",
         type=whole(32, 4096),
         default=240,
@@ -108,12 +162,55 @@ def add_backbone_arguments(parser: argparse.ArgumentParser, weights: str) -> Non
 def run(options: argparse.Namespace) -> None:
     """Extract the features; rank 0 reports."""
     # Here, so that `seqbraid --help` need not wait for them.
-    from preprocess.extract import ExtractOptions, extract
+    from preprocess.sequences import is_sequence_source
     from seqbraid.comm import world
     from seqbraid.threads import set_threads
 
     comm = world()
     set_threads(options.threads)
-    names = [field.name for field in dataclasses.fields(ExtractOptions)]
-    wanted = ExtractOptions(**{name: getattr(options, name) for name in names})
-    extract(options.videos, options.out, wanted, comm)
+    if is_sequence_source(options.source):
+        _run_sequences(options, comm)
+    else:
+        _run_videos(options, comm)
+
+
+def _run_videos(options: argparse.Namespace, comm: object) -> None:
+    from preprocess.clips import SUBSETS, SplitOptions
+    from preprocess.extract import ExtractOptions, extract
+    from preprocess.pipeline import Sampling
+    from seqbraid.comm import as_communicator
+
+    classes = SUBSETS[options.subset] if options.subset else options.classes
+    splits = SplitOptions(
+        splits=options.splits,
+        split=options.split,
+        draw=options.draw,
+        test_fraction=options.test_fraction,
+        seed=options.seed,
+        classes=None if classes is None else tuple(classes),
+    )
+    wanted = ExtractOptions(
+        backbone=options.backbone,
+        weights=options.weights,
+        layer=options.layer,
+        dtype=options.dtype,
+        sampling=Sampling(options.frames, options.size, options.stride),
+        splits=splits,
+        strict=options.strict,
+        check=options.check,
+    )
+    extract(options.source, options.out, wanted, as_communicator(comm))
+
+
+def _run_sequences(options: argparse.Namespace, comm: object) -> None:
+    from preprocess.sequences import store_sequences
+    from seqbraid.comm import as_communicator
+    from seqbraid.errors import OptionsError
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    for name in _OF_VIDEOS:
+        if getattr(options, name) != parser.get_default(name):
+            flag = "--" + name.replace("_", "-")
+            raise OptionsError(f"{options.source} holds sequences; {flag} is for videos, leave it out")
+    store_sequences(options.source, options.out, as_communicator(comm), options.dtype, options.check)

@@ -16,12 +16,14 @@ from seqbraid.comm.launch import (
 from seqbraid.comm.mpi import MPICommunicator
 from seqbraid.comm.simulated import SimulatedWorld
 from seqbraid.comm.single import SingleProcess
+from seqbraid.comm.task_queue import TaskQueue
 
 __all__ = [
     "Communicator",
     "MPICommunicator",
     "SimulatedWorld",
     "SingleProcess",
+    "TaskQueue",
     "as_communicator",
     "launched_rank",
     "launched_ranks",

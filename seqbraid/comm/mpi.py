@@ -15,7 +15,7 @@ from seqbraid.errors import CommunicationError, OptionsError
 
 __all__ = ["MPICommunicator", "wrap_mpi"]
 
-_TAG = 7001
+_TAG, _MAIL_TAG = 7001, 7002
 
 
 def _time_limit() -> float:
@@ -51,10 +51,13 @@ class MPICommunicator:
 
     def send(self, tensor: Tensor, destination: int, what: str) -> None:
         """See `Communicator.send`."""
+        self._send(tensor, destination, _TAG)
+
+    def _send(self, tensor: Tensor, destination: int, tag: int) -> None:
         self._in_flight = [(request, buffer) for request, buffer in self._in_flight if not request.Test()]
         # A copy, since the caller may overwrite the tensor while the message is under way.
         buffer = tensor.detach().to("cpu", copy=True).contiguous()
-        self._in_flight.append((self._mpi.Isend(buffer.numpy(), destination, _TAG), buffer))
+        self._in_flight.append((self._mpi.Isend(buffer.numpy(), destination, tag), buffer))
 
     def receive(self, tensor: Tensor, source: int, what: str) -> Tensor:
         """See `Communicator.receive`."""
@@ -96,6 +99,23 @@ class MPICommunicator:
     def clock(self) -> float:
         """See `Communicator.clock`: wall time."""
         return time.perf_counter()
+
+    def post(self, tensor: Tensor, destination: int) -> None:
+        """Send to a rank that looks for messages with `collect`; returns without waiting for it."""
+        self._send(tensor, destination, _MAIL_TAG)
+
+    def collect(self, tensor: Tensor) -> int | None:
+        """Fill `tensor` with a posted message, if one is there, and return its sender; else None, at once."""
+        from mpi4py import MPI
+
+        status = MPI.Status()
+        if not self._mpi.Iprobe(MPI.ANY_SOURCE, _MAIL_TAG, status):
+            return None
+        source = int(status.Get_source())
+        buffer = _host_buffer(tensor)
+        self._mpi.Recv(buffer.numpy(), source, _MAIL_TAG)
+        _store(buffer, tensor)
+        return source
 
     def barrier(self, what: str) -> None:
         """See `Communicator.barrier`."""

@@ -191,6 +191,10 @@ class FeatureStore:
             raise DataError(f"{self.folder} has no split {name!r}; it has {', '.join(self.split_names)}")
         return np.asarray(self._header["splits"][name], dtype=np.int64)
 
+    def splits_by_name(self) -> dict[str, list[int]]:
+        """Return the marks of every split: {name: marks}."""
+        return {name: list(marks) for name, marks in self._header["splits"].items()}
+
     def update_header(self, **changes: Any) -> None:
         """Replace `splits`, `split` or `source` in the header; for one rank, while no other opens the store.
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.backbones import BACKBONES, load_backbone
+from preprocess.backbones import load_backbone
+from preprocess.networks import BACKBONES
 from preprocess.torchvision_loading import import_torchvision
 from seqbraid.errors import DataError, OptionsError, WeightsUnavailableError
 

@@ -14,20 +14,27 @@ import pytest
 import torch
 
 from preprocess.backbones import load_backbone
+from preprocess.clips import SplitOptions
 from preprocess.decode import DecodeError, decode_clip
-from preprocess.extract import ExtractOptions, backbone_from_options, extract, features_of_clips
+from preprocess.extract import ExtractOptions, extract
+from preprocess.pipeline import Sampling
+from preprocess.unseen import backbone_from_options, features_of_clips
 from seqbraid.cli import preprocess as command
 from seqbraid.comm import SingleProcess
 from seqbraid.data.store import FeatureStore
 from seqbraid.errors import DataError
 
-OPTIONS = ExtractOptions(backbone="squeezenet1_1", weights="random:0", layer="pool", frames=6, size=32)
+SAMPLING = Sampling(frames=6, size=32)
+OPTIONS = ExtractOptions(backbone="squeezenet1_1", weights="random:0", layer="pool", sampling=SAMPLING)
 ARGUMENTS = shlex.split("--backbone squeezenet1_1 --weights random:0 --layer pool --frames 6 --size 32")
-FILES = ("store.json", "features.npy", "lengths.npy", "failed.json")
+FILES = ("store.json", "features.npy", "lengths.npy", "checksums.npy", "failed.json")
 
 
 def run_extract(videos: Path, out: Path, **changes: object) -> FeatureStore:
-    return extract(videos, out, replace(OPTIONS, **changes), SingleProcess())
+    sampling = {key: changes.pop(key) for key in ("frames", "size", "stride") if key in changes}
+    splits = {key: changes.pop(key) for key in ("splits", "split", "seed") if key in changes}
+    parts = {"sampling": replace(SAMPLING, **sampling), "splits": SplitOptions(**splits)}
+    return extract(videos, out, replace(OPTIONS, **parts, **changes), SingleProcess())
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -59,7 +66,7 @@ def test_the_store_holds_what_a_plain_loop_computes(videos: Path, tmp_path: Path
         expected = backbone.features(decode_clip(videos / clip, 6, 32).frames)
         np.testing.assert_array_equal(store.features[index, :length], expected)
         assert not store.features[index, length:].any()
-    assert store.options == {**backbone.describe(), "frames": 6, "size": 32}
+    assert store.options == {**backbone.describe(), "frames": 6, "size": 32, "stride": 1}
 
 
 def test_split_files_decide_and_strays_are_warned_of(
@@ -68,11 +75,78 @@ def test_split_files_decide_and_strays_are_warned_of(
     (videos / "splits").mkdir()
     (videos / "splits" / "jump_test_split2.txt").write_text("clip 0.avi 1 \nclip 2.avi 2 \nclip 99.avi 1 \n")
     (videos / "splits" / "wave_test_split2.txt").write_text("clip 1.avi 2 \nclip 3.avi 1 \nclip 5.avi 0 \n")
-    store = run_extract(videos, tmp_path / "out", splits=videos / "splits", split=2)
+    store = run_extract(videos, tmp_path / "out", splits=videos / "splits")
+    assert (store.split_names, store.split) == (["2"], "2")
     assert store.splits.tolist() == [1, 2, 0, 2, 1, 0]
     said = capsys.readouterr()
-    assert "lacks: 1, the first jump/clip 99.avi" in said.err
-    assert "2 train, 2 test, 2 unused" in said.out
+    assert f"1 clips are named and not there; {tmp_path / 'out' / 'missing.txt'} lists them" in said.err
+    assert "  jump/clip 99.avi\n" in said.err
+    assert (tmp_path / "out" / "missing.txt").read_text() == "jump/clip 99.avi\n"
+    assert "split 2 2 train, 2 test, 2 unused" in said.out
+
+
+def test_new_splits_keep_the_features(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run_extract(videos, tmp_path / "out")
+    before = (tmp_path / "out" / "features.npy").stat().st_mtime_ns
+    capsys.readouterr()
+    again = run_extract(videos, tmp_path / "out", seed=3)
+    assert again.splits.tolist() != first.splits.tolist()
+    assert "the features are kept, the splits become those asked for now" in capsys.readouterr().out
+    assert (tmp_path / "out" / "features.npy").stat().st_mtime_ns == before
+    run_extract(videos, tmp_path / "whole", seed=3)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_videos_that_moved_are_found_where_they_are_now(videos: Path, tmp_path: Path) -> None:
+    run_extract(videos, tmp_path / "out")
+    store = run_extract(videos.rename(tmp_path / "elsewhere"), tmp_path / "out")
+    assert store.source == str(tmp_path / "elsewhere")
+
+
+def test_damaged_clips_are_done_again_when_asked(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_extract(videos, tmp_path / "out")
+    whole = contents(tmp_path / "out")
+    data = bytearray(whole["features.npy"])
+    data[-100] ^= 4
+    (tmp_path / "out" / "features.npy").write_bytes(data)
+    run_extract(videos, tmp_path / "out")
+    assert contents(tmp_path / "out") != whole
+    run_extract(videos, tmp_path / "out", check=True)
+    assert "1 clips do not match their checksums and are done again" in capsys.readouterr().out
+    assert contents(tmp_path / "out") == whole
+
+
+def test_a_stride_takes_every_so_manyth_frame(videos: Path, tmp_path: Path) -> None:
+    store = run_extract(videos, tmp_path / "out", stride=3)
+    assert store.lengths.tolist() == [1, 2, 3, 2, 2, 3]  # of files of 3, 5, 7, 4, 6, 8 frames
+    every = run_extract(videos, tmp_path / "every", frames=8)
+    for index, length in enumerate(store.lengths):
+        np.testing.assert_array_equal(store.features[index, :length], every.features[index, : 3 * length : 3])
+
+
+def test_half_precision_rounds_the_same_features(videos: Path, tmp_path: Path) -> None:
+    single = run_extract(videos, tmp_path / "single")
+    half = run_extract(videos, tmp_path / "half", dtype="float16")
+    np.testing.assert_array_equal(half.features, single.features.astype(np.float16))
+    with pytest.raises(DataError, match="dtype float16, now asked for float32"):
+        run_extract(videos, tmp_path / "half")
+
+
+def test_file_names_that_are_not_text(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = "wave/" + os.fsdecode(b"#1 (caf\xe9) & b.avi")
+    (videos / "wave" / "clip 1.avi").rename(videos / odd)
+    (videos / "jump" / os.fsdecode(b"\xff.avi")).write_bytes(b"")
+    store = run_extract(videos, tmp_path / "out")
+    assert odd in store.clips
+    assert store.lengths[store.clips.index(odd)] == 4
+    assert FeatureStore.open(tmp_path / "out").clips == store.clips
+    assert "  jump/\\udcff.avi: the file is empty\n" in capsys.readouterr().err
 
 
 def test_clips_that_fail_are_left_out_and_listed(
@@ -90,7 +164,7 @@ def test_clips_that_fail_are_left_out_and_listed(
     said = capsys.readouterr()
     assert "2 of 6 clips could not be decoded" in said.err
     assert "  jump/clip 2.avi: the file is empty\n" in said.err
-    assert "warning: wave/clip 5.avi: 4 of 8 frames decoded\n" in said.err
+    assert "warning: wave/clip 5.avi: 4 of 6 frames decoded\n" in said.err
     assert f"4 of 6 clips are in {tmp_path / 'out'}" in said.out
     assert len(FeatureStore.open(tmp_path / "out").pending()) == 0
 
@@ -99,7 +173,7 @@ def test_strict_ends_at_the_first_clip_that_fails(videos: Path, tmp_path: Path) 
     (videos / "jump" / "clip 2.avi").write_bytes(b"")
     with pytest.raises(DecodeError, match=r"clip 2\.avi: the file is empty"):
         run_extract(videos, tmp_path / "out", strict=True)
-    with pytest.raises(DataError, match="incomplete: 1 of 6"):
+    with pytest.raises(DataError, match=r"incomplete: \d of 6"):
         FeatureStore.open(tmp_path / "out")
 
 
@@ -150,7 +224,7 @@ def test_a_killed_job_ends_with_the_same_bytes(
         ({"backbone": "resnet18"}, "backbone squeezenet1_1, now asked for resnet18"),
         ({"frames": 7}, "frames 6, now asked for 7"),
         ({"size": 33}, "size 32, now asked for 33"),
-        ({"seed": 3}, "other splits"),
+        ({"stride": 2}, "stride 1, now asked for 2"),
     ],
 )
 def test_a_store_made_with_other_options_is_not_continued(
@@ -237,9 +311,13 @@ def test_values_out_of_range_end_in_the_parser(arguments: str, capsys: pytest.Ca
 
 
 def test_the_command_lists_the_backbones_there_are() -> None:
-    from preprocess.backbones import BACKBONES, LAYERS
+    from preprocess.backbones import LAYERS
+    from preprocess.clips import SUBSETS
+    from preprocess.networks import BACKBONES
+    from seqbraid.data.store import DTYPES
 
     assert (command._BACKBONES, command._LAYERS) == (BACKBONES, LAYERS)
+    assert (tuple(SUBSETS), DTYPES) == (command._SUBSETS, command._DTYPES)
 
 
 DRIVER = """

@@ -1,10 +1,15 @@
-"""Frames a second of feature extraction: decoding alone, the network alone, and both.
+"""Frames a second of feature extraction, against a plain loop and against the network alone.
 
 The clips are those of a folder (VIDEOS, searched with its subfolders; --clips of them, evenly picked), or
-one of --frames frames of 320 x 320 pixels that is drawn for the purpose. Decoding reads the files, takes
-the first --frames frames and resizes them to --size; the network alone works on these frames in memory;
-both is what `seqbraid preprocess` does with each clip, but for writing the features. Random weights are as
-fast as trained ones.
+one of --frames frames of 320 x 320 pixels that is drawn for the purpose. Measured in one run, with the same
+threads, in turns:
+  plain loop  OpenCV decodes a clip, then torchvision's model as it is constructed, batches of 16 frames of
+              that clip in torchvision's own layout (channels first), inference mode
+  decode      reading, resizing and recolouring alone, in one process on one core
+  network     what `seqbraid preprocess` sends frames through, on full batches that lie in memory
+  pipeline    `seqbraid preprocess` as it is, but for writing the features
+Random weights are as fast as trained ones. The network's operations are counted (convolutions and the last
+layer), and compared with a product of two 2048 x 2048 matrices on the same threads.
 
 example:
   seqbraid bench features
@@ -18,6 +23,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from seqbraid.cli.arguments import whole
 from seqbraid.cli.bench.output import (
@@ -37,6 +43,7 @@ __all__ = ["HELP", "add_arguments", "run"]
 HELP = "frames a second of feature extraction"
 
 _SIDE = 320  # near the 320 x 240 pixels of HMDB51, so that frames are resized as there
+_MATRIX = 2048
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,57 +64,95 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure and print."""
-    from preprocess.backbones import load_backbone
+    import numpy as np
+    import torch
+
+    from preprocess.backbones import BATCH, load_backbone
     from preprocess.decode import decode_clip
-    from preprocess.extract import features_of_clip
+    from preprocess.decoder import Decoder
+    from preprocess.pipeline import Sampling, clip_features
+    from preprocess.plain_loop import PlainLoop
     from seqbraid.bench import interleave, stopwatch
     from seqbraid.progress import progress_bar
 
     require_one_process("bench features")
     measured_with = set_up(options)
     backbone = load_backbone(options.backbone, options.weights, options.layer)
-    frames, size = options.frames, options.size
+    plain = PlainLoop(options.backbone, options.weights, options.layer)
+    sampling = Sampling(options.frames, options.size, options.stride)
+    square = torch.randn(_MATRIX, _MATRIX)
+
+    def pipeline(paths: list[Path], decoder: Decoder) -> None:
+        for result in clip_features(paths, backbone, sampling, decoder=decoder):
+            if result.error is not None:
+                raise result.error
+
     with (
         _clips(options) as (paths, source),
-        progress_bar(3 * (options.repeats + 1), "bench features", "run") as bar,
+        Decoder(**vars(sampling)) as decoder,
+        progress_bar(5 * (options.repeats + 1), "bench features", "run") as bar,
     ):
-        in_memory = [decode_clip(path, frames, size).frames for path in paths]
+        decoded = [decode_clip(path, **vars(sampling)).frames for path in paths]
+        frames = np.concatenate(decoded)
+        count = len(frames)
+        # Whole batches, as many as the frames fill; a single short clip is repeated to fill one.
+        full = np.resize(frames, (max(BATCH, count // BATCH * BATCH), *frames.shape[1:]))
         times = interleave(
             {
-                "decode": stopwatch(lambda: [decode_clip(path, frames, size) for path in paths]),
-                "network": stopwatch(lambda: [backbone.features(each) for each in in_memory]),
-                "both": stopwatch(lambda: [features_of_clip(path, backbone, frames, size) for path in paths]),
+                "plain loop": stopwatch(lambda: [plain.features(path, sampling) for path in paths]),
+                "decode": stopwatch(lambda: [decode_clip(path, **vars(sampling)) for path in paths]),
+                "network": stopwatch(lambda: backbone.features(full)),
+                "pipeline": stopwatch(lambda: pipeline(paths, decoder)),
+                "product": stopwatch(lambda: square @ square),
             },
             options.repeats,
             bar.update,
         )
-    count = sum(map(len, in_memory))
+    product = times.pop("product")
+    counts = {name: len(full) if name == "network" else count for name in times}
+    operations = backbone.operations(options.size)
+    peak = 2 * _MATRIX**3 / product.least
     print(
         f"frames a second of feature extraction: {source}, {count} frames in all\n"
-        f"{options.backbone}, weights {options.weights}, layer {options.layer}, {size} x {size} pixels\n"
-        f"{measured_with}\n"
+        f"{options.backbone}, weights {options.weights}, layer {options.layer}, "
+        f"{options.size} x {options.size} pixels\n{measured_with}\n"
     )
+    rates = {name: counts[name] / each.median for name, each in times.items()}
     rows = [
-        [name, short(count / each.median), short(count / each.least), short(1e3 * each.median / count)]
+        [
+            name,
+            short(rates[name]),
+            short(counts[name] / each.least),
+            short(1e3 / rates[name]),
+            f"{rates[name] / rates['plain loop']:.2f}",
+            f"{rates[name] / rates['network']:.2f}",
+            "" if name == "decode" else f"{rates[name] * operations / peak:.0%}",
+        ]
         for name, each in times.items()
     ]
-    print_table(["", "frames/s", "highest", "ms a frame"], rows)
+    print_table(["", "frames/s", "highest", "ms a frame", "of plain", "of network", "of peak"], rows)
+    print(
+        f"\nhighest: of the fastest run; the rest are medians. A frame takes {operations / 1e9:.2f} billion "
+        f"operations;\npeak is {peak / 1e9:.0f} billion a second, in a product of matrices of {_MATRIX}."
+    )
     if options.json is not None:
-        wanted = ("backbone", "weights", "layer", "frames", "size")
-        record = {
+        wanted = ("backbone", "weights", "layer", "frames", "stride", "size")
+        record: dict[str, Any] = {
             **conditions(options),
             **{name: getattr(options, name) for name in wanted},
             "clips": len(paths),
             "frames_in_all": count,
+            "operations_a_frame": operations,
+            "peak_operations_a_second": peak,
             "times": {name: times_to_dict(each) for name, each in times.items()},
-            "frames_per_second": {name: count / each.median for name, each in times.items()},
+            "frames_per_second": rates,
         }
         write_json(options.json, record)
     if options.plot is not None:
         from seqbraid.cli.bench.drawing import draw_features
 
-        title = f"{options.backbone}, {size} x {size} pixels\n{measured_with}"
-        draw_features({name: 1e3 * each.median / count for name, each in times.items()}, title, options.plot)
+        title = f"{options.backbone}, {options.size} x {options.size} pixels\n{measured_with}"
+        draw_features({name: 1e3 / rate for name, rate in rates.items()}, title, options.plot)
 
 
 @contextmanager

@@ -1,0 +1,116 @@
+"""Clips to features: decoding ahead in a process of its own, and a network that always has a full batch."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from preprocess.backbones import BATCH, Backbone
+from preprocess.decode import DecodeError
+from preprocess.decoder import Decoder
+from preprocess.frame_batches import FrameBatches
+from preprocess.frame_stream import ClipEnded, ClipFailed, Frame, FrameStream
+from seqbraid.comm import SingleProcess, TaskQueue
+
+__all__ = ["ClipResult", "Sampling", "clip_features"]
+
+# The next batches are decoded while one is in the network, and clips enough for them are asked for early:
+# rank 0 answers between two batches of its own.
+_FRAMES_AHEAD = 4 * BATCH
+_CLIPS_AHEAD = 4
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a clip are taken: 0, `stride`, 2 `stride`, ..., at most `frames`; `size` square."""
+
+    frames: int = 128
+    size: int = 240
+    stride: int = 1
+
+    @staticmethod
+    def of(options: Mapping[str, int]) -> Sampling:
+        """Return the sampling that a store's `options` describe."""
+        return Sampling(options["frames"], options["size"], options.get("stride", 1))
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """What became of clip number `task`: its features (n, F) float32, or the error that it ended with."""
+
+    task: int
+    features: npt.NDArray[np.float32] | None
+    warning: str | None
+    error: DecodeError | None
+
+
+def clip_features(
+    paths: Sequence[str | os.PathLike[str]],
+    backbone: Backbone,
+    sampling: Sampling,
+    queue: TaskQueue | None = None,
+    tick: Callable[[], object] | None = None,
+    decoder: Decoder | None = None,
+) -> Iterator[ClipResult]:
+    """Give the result of each clip of `paths` as it is done, in any order.
+
+    With `queue` (of as many tasks as `paths`), the ranks share the clips; every rank iterates to the end. A
+    clip counts as done in the queue when the next result is asked for, that is, after the caller has put it
+    away. `tick` is called between batches. `decoder`, made with the same sampling, is used and left running
+    (default: one of its own). Features do not depend on the order of clips or on the ranks.
+    """
+    queue = TaskQueue(SingleProcess(), len(paths)) if queue is None else queue
+    batches, warnings = FrameBatches(backbone, sampling.size), dict[int, str | None]()
+    results: deque[ClipResult] = deque()
+    with ExitStack() as stack:
+        if decoder is None:
+            decoder = stack.enter_context(Decoder(sampling.frames, sampling.size, sampling.stride))
+        stream = stack.enter_context(FrameStream(decoder, _FRAMES_AHEAD))
+        done = frames = 0
+        while not queue.finished:
+            wanted = max(0, _CLIPS_AHEAD - stream.waiting)
+            for task in queue.exchange(wanted, done, frames):
+                stream.submit(task, paths[task])
+            done = frames = 0
+            if tick is not None:
+                tick()
+            _fill(batches, stream, warnings, results)
+            nothing_more = queue.exhausted and not stream.waiting
+            if batches.full or (nothing_more and len(batches)):
+                batches.run()
+            while batches.finished:
+                task, features = batches.finished.popleft()
+                results.append(ClipResult(task, features, warnings.pop(task), None))
+            while results:
+                result = results.popleft()
+                yield result
+                done += 1
+                frames += 0 if result.features is None else len(result.features)
+
+
+def _fill(
+    batches: FrameBatches,
+    stream: FrameStream,
+    warnings: dict[int, str | None],
+    results: deque[ClipResult],
+) -> None:
+    """Take frames until the batch is full, or none has come for a moment."""
+    while not batches.full:
+        event = stream.next(_POLL_S)
+        if event is None:
+            return
+        if isinstance(event, Frame):
+            batches.add(event.task, event.image)
+        elif isinstance(event, ClipEnded):
+            warnings[event.task] = event.warning
+            batches.end(event.task)
+        elif isinstance(event, ClipFailed):
+            batches.drop(event.task)
+            results.append(ClipResult(event.task, None, None, event.error))

@@ -1,0 +1,70 @@
+"""Features of videos that are in no store: the same backbone and sampling as a store's, in memory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from preprocess.backbones import Backbone, load_backbone
+from preprocess.pipeline import Sampling, clip_features
+from seqbraid.comm import Communicator
+from seqbraid.errors import DataError
+
+__all__ = ["backbone_from_options", "features_of_clips"]
+
+
+def features_of_clips(
+    paths: Sequence[str | os.PathLike[str]],
+    backbone: Backbone,
+    frames: int,
+    size: int,
+    stride: int = 1,
+    warn: Callable[[str], None] | None = None,
+) -> list[npt.NDArray[np.float32]]:
+    """Return the features (n_i, F) of each video file, in memory.
+
+    `warn` is given one line for every file that ended early (default: to standard error). Raises
+    `DecodeError` for a file of which no frame can be decoded.
+    """
+    features: dict[int, npt.NDArray[np.float32]] = {}
+    for result in clip_features(paths, backbone, Sampling(frames, size, stride)):
+        if result.features is None:
+            assert result.error is not None
+            raise result.error
+        if result.warning:
+            (warn or _warn)(f"{paths[result.task]}: {result.warning}")
+        features[result.task] = result.features
+    return [features[task] for task in range(len(paths))]
+
+
+def backbone_from_options(
+    options: Mapping[str, Any], weights: str | None = None, comm: Communicator | None = None
+) -> Backbone:
+    """Load the backbone that a store's `options` describe; `weights` overrides where its weights come from.
+
+    Collective over `comm`. Raises `DataError` where the weights are gone or are not those of the store.
+    """
+    try:
+        name, source, layer = options["backbone"], options["weights"], options["layer"]
+        expected = options["weights_sha256"]
+    except KeyError as error:
+        raise DataError(f"these features come from no backbone of seqbraid (no option {error})") from error
+    if weights is None and Path(source).is_absolute() and not Path(source).is_file():
+        raise DataError(f"the {name} weights {source} are gone; pass the same ones with --weights FILE")
+    backbone = load_backbone(name, weights or source, layer, comm)
+    if backbone.weights_sha256 != expected:
+        raise DataError(
+            f"the {name} weights {backbone.weights} have sha256 {backbone.weights_sha256}, but the features "
+            f"were made with {expected}; pass the same weights with --weights FILE"
+        )
+    return backbone
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr, flush=True)
