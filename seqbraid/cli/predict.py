@@ -106,14 +106,15 @@ def _predict(clips: list[Path], trained: dict[str, Any], options: argparse.Names
 
 def _reader(trained: dict[str, Any], weights: str | None) -> Callable[[Path], Any]:
     """Return read(path) -> (T, F) float32 for what the run was trained on; it raises `DataError`."""
-    features, size = trained["features"], trained["model"]["feature_size"]
+    features, feature_size = trained["features"], trained["model"]["feature_size"]
     if "backbone" not in features:
-        return lambda path: _read_array(path, size)
+        return lambda path: _read_array(path, feature_size)
 
-    from preprocess.extract import backbone_from_options, features_of_clips
+    from preprocess.unseen import backbone_from_options, features_of_clips
 
     backbone = backbone_from_options(features, weights)
-    return lambda path: features_of_clips([path], backbone, features["frames"], features["size"])[0]
+    frames, size, stride = features["frames"], features["size"], features.get("stride", 1)
+    return lambda path: features_of_clips([path], backbone, frames, size, stride)[0]
 
 
 def _read_array(path: Path, feature_size: int) -> Any:

@@ -20,6 +20,7 @@ MODEL = ["--cell", "implicit", "--hidden-size", "8", "--num-layers", "2", "--lr"
 # 24 training sequences in batches of 10: the last batch is a smaller one.
 TRAINING = ["--epochs", "3", "--batch-size", "10", "--seed", "3"]
 MGRIT = ["--solver", "mgrit", "--coarsening", "2", "--forward-iterations", "3", "--backward-iterations", "3"]
+BACKBONE = ["--backbone", "squeezenet1_1", "--weights", "random:0", "--layer", "pool"]
 COMMAND = ("-m", "seqbraid.cli.main")
 
 
@@ -29,10 +30,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("job")
     generate(folder / "videos", clips_per_class=4, frames=9, size=32, progress=False)
     features = str(folder / "features")
-    backbone = ["--backbone", "squeezenet1_1", "--weights", "random:0", "--layer", "pool"]
     # Room for more frames than any clip has, for padding.
     shape = ["--frames", "12", "--size", "32", "--threads", "1"]
-    assert main(["preprocess", str(folder / "videos"), features, *backbone, *shape]) == 0
+    assert main(["preprocess", str(folder / "videos"), features, *BACKBONE, *shape]) == 0
     for name, pad in (("serial", "lengths"), ("padded", "repeat-last")):
         words = ["train", features, *MODEL, *TRAINING, "--pad", pad, "--output", str(folder / name)]
         assert main(words) == 0
@@ -138,6 +138,21 @@ def test_a_prediction_agrees_with_the_evaluation(
     truth = [store.class_names[store.labels[index]] for index in tests]
     right = [one == other for one, other in zip(named, truth, strict=True)]
     assert np.mean(right) == pytest.approx(epochs_of(job / name)[-1]["test_accuracy"])
+
+
+def test_a_prediction_takes_the_frames_that_the_features_were_made_of(
+    job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, run = str(tmp_path / "features"), str(tmp_path / "run")
+    shape = ["--frames", "12", "--size", "32", "--stride", "2", "--threads", "1"]
+    assert main(["preprocess", str(job / "videos"), features, *BACKBONE, *shape]) == 0
+    assert main(["train", features, "--epochs", "1", "--hidden-size", "4", "--output", run]) == 0
+    store = FeatureStore.open(features)
+    clips = [str(job / "videos" / clip) for clip in store.clips[:3]]
+    capsys.readouterr()
+    assert main(["predict", run, *clips, "--top", "1"]) == 0
+    expected = [f"{clip} ({steps} steps)" for clip, steps in zip(clips, store.lengths[:3], strict=True)]
+    assert capsys.readouterr().out.splitlines()[::2] == expected
 
 
 def test_a_prediction_needs_the_weights_of_the_features(
