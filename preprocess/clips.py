@@ -21,7 +21,7 @@ from seqbraid.data.splits import (
 )
 from seqbraid.errors import DataError, OptionsError
 
-__all__ = ["SUBSETS", "VIDEO_SUFFIXES", "LabelledClips", "SplitOptions", "find_clips", "labelled_clips"]
+__all__ = ["SUBSETS", "VIDEO_SUFFIXES", "LabelledClips", "SplitOptions", "labelled_clips"]
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v"})
 
@@ -192,8 +192,3 @@ def _require_train_and_test(
             raise DataError(
                 f"{name} marks none of the {len(clips)} clips for {purpose} (first: {clips[0]!r})"
             )
-
-
-def find_clips(root: str | os.PathLike[str]) -> LabelledClips:
-    """Find the clips of `root` with a drawn split."""
-    return labelled_clips(root, SplitOptions())

@@ -18,11 +18,9 @@ __all__ = [
     "TRAIN",
     "UNUSED",
     "SplitFiles",
-    "assign_splits",
     "canonical_name",
     "match_splits",
     "random_split",
-    "read_split_files",
     "read_splits",
     "stratified_split",
 ]
@@ -174,33 +172,3 @@ def _test_count(count: int, test_fraction: float) -> int:
     if not 0 < test_fraction < 1:
         raise OptionsError(f"test_fraction is {test_fraction}; expected between 0 and 1")
     return min(max(round(test_fraction * count), 1), count - 1) if count > 1 else 0
-
-
-def read_split_files(folder: str | os.PathLike[str], split: int) -> Mapping[str, Mapping[str, int]]:
-    """Read one split of `read_splits`: {class: {file name: 0 | 1 | 2}}."""
-    splits = read_splits(folder)
-    if str(split) not in splits:
-        found = ", ".join(splits)
-        raise DataError(f"{folder} has no <class>_test_split{split}.txt; splits found there: {found}")
-    return splits[str(split)]
-
-
-def assign_splits(
-    clips: Sequence[str], marks: Mapping[str, Mapping[str, int]]
-) -> tuple[list[int], list[str]]:
-    """Return each clip's mark, and the names in the split files that no clip bears.
-
-    `clips` are `<class>/<file>`; a clip that no split file names gets 0 (unused). Raises `DataError` where
-    the split files leave no clip to train with.
-    """
-    splits = []
-    for clip in clips:
-        class_name, _, name = clip.partition("/")
-        splits.append(marks.get(class_name, {}).get(name, UNUSED))
-    if TRAIN not in splits:
-        raise DataError(
-            f"the split files mark none of the {len(clips)} clips for training (first: {clips[0]!r})"
-        )
-    present = set(clips)
-    named = [f"{class_name}/{name}" for class_name, names in marks.items() for name in names]
-    return splits, [clip for clip in named if clip not in present]
