@@ -81,6 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code: 0, or an error's own after one line on standard error."""
+    if hasattr(sys.stdout, "reconfigure"):
+        # Names of files need not be text; standard error is of this kind already.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
     command = f"seqbraid {options.command}"
     try:

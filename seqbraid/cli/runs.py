@@ -61,7 +61,8 @@ def padding_of_run(folder: Path, trained: dict[str, Any]) -> tuple[Padding, int 
 def open_for_run(folder: Path, trained: dict[str, Any], data: Path, split: str | None) -> Dataset:
     """Open `data` by the split named; None: of a store the one that the run was trained on.
 
-    Raises `DataError` where the store lacks it, and for data of other features or classes than the run's.
+    Raises `DataError` where the store lacks it, or divides the same clips otherwise now, and for data of
+    other features or classes than the run's.
     """
     wanted = trained.get("split")
     if split is None and wanted is not None and (names := split_names(data)):
@@ -70,8 +71,15 @@ def open_for_run(folder: Path, trained: dict[str, Any], data: Path, split: str |
                 f"{folder} was trained on the split {wanted}, which {data} lacks; choose one of its own "
                 f"with --split: {', '.join(names)}"
             )
-        split = wanted
-    dataset = open_dataset(data, split)
+        dataset = open_dataset(data, wanted)
+        then, now = trained.get("split_sha256", {}), dataset.split_sha256
+        if then.get("clips") == now["clips"] and then.get("marks") != now["marks"]:
+            raise DataError(
+                f"the split {wanted} of {data} is another than when {folder} was trained, so its test clips "
+                f"may have been trained on; train again, or say --split {wanted} to measure all the same"
+            )
+    else:
+        dataset = open_dataset(data, split)
     require_same_features(folder, trained["features"], data, dataset.options)
     if trained["class_names"] != dataset.class_names:
         raise DataError(

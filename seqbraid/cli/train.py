@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> None:
             {
                 "seqbraid": __version__,
                 "data": str(options.data.resolve()),
-                **({} if dataset.split is None else {"split": dataset.split}),
+                **_split(dataset.split, dataset.split_sha256),
                 "features": dataset.options,
                 "class_names": dataset.class_names,
                 "model": vars(model_options),
@@ -187,6 +187,10 @@ def run(options: argparse.Namespace) -> None:
             f"(highest {top['test_accuracy']:.4f}, epoch {top['epoch']})",
             flush=True,
         )
+
+
+def _split(name: str | None, sha256: dict[str, str]) -> dict[str, Any]:
+    return {} if name is None else {"split": name, "split_sha256": sha256}
 
 
 def _padding(pad: str, steps: int) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,8 @@ class Dataset:
 
     `steps` is the longest true length (steps past it hold nothing but padding), `room` the steps that the
     store or the arrays have room for, at least as many; `options` fixes what the features mean, so that a
-    model can refuse others. `split` is the name of the store's split, None for arrays.
+    model can refuse others. `split` is the name of the store's split, None for arrays, and `split_sha256`
+    {"clips", "marks"} tells whether another data set of these clips divides them alike.
     """
 
     train: Part
@@ -51,6 +54,7 @@ class Dataset:
     feature_size: int
     options: dict[str, Any]
     split: str | None = None
+    split_sha256: dict[str, str] = field(default_factory=dict)
 
 
 def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
@@ -101,9 +105,13 @@ def _from_store(store: FeatureStore, path: Path, wanted: str | None) -> Dataset:
     train, test = part(1, "training"), part(2, "test")
     steps = int(max(train.lengths.max(), test.lengths.max()))
     _, room, size = store.shape
-    return Dataset(
-        train, test, store.class_names, steps, room, size, store.options, split=wanted or store.split
-    )
+    name = wanted or store.split
+    digests = {"clips": _sha256(json.dumps(store.clips).encode()), "marks": _sha256(marks.tobytes())}
+    return Dataset(train, test, store.class_names, steps, room, size, store.options, name, digests)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _from_arrays(arrays: LabelledArrays) -> Dataset:

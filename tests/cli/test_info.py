@@ -1,10 +1,11 @@
+import os
 import subprocess
 import sys
 from importlib import metadata
 
 import numpy as np
 import pytest
-from launching import run_ranks
+from launching import ROOT, run_ranks
 
 from seqbraid.cli.main import main
 from seqbraid.data.store import FeatureStore
@@ -198,3 +199,27 @@ def test_only_stores_have_checksums_to_check(tmp_path, capsys, write_arrays):
         assert said.out == ""
     assert main(["info", "--check"]) == 2
     assert "--check needs a feature store: `seqbraid info DATA --check`" in capsys.readouterr().err
+
+
+def test_names_that_are_not_text_can_be_told(tmp_path):
+    store = FeatureStore.create(
+        tmp_path / "store",
+        clips=["a/" + os.fsdecode(b"caf\xe9.avi"), "b/1.avi"],
+        labels=[0, 1],
+        splits={"1": [1, 2]},
+        class_names=["a", "b"],
+        frames=1,
+        feature_size=1,
+        options={},
+    )
+    store.mark_failed(0)
+    store.write_failures({store.clips[0]: "the file is empty"})
+    done = subprocess.run(
+        [sys.executable, "-m", "seqbraid.cli.main", "info", str(tmp_path / "store")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict", "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "caf\\udce9.avi" in done.stdout

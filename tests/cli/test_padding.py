@@ -214,6 +214,16 @@ def test_a_run_of_another_split_is_measured_on_that_one(
     assert measured(capsys, job / "lengths", turned).endswith("4 sequences")
 
 
+def test_a_split_that_changed_since_the_training_is_not_measured_on(
+    job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = make_store(tmp_path / "changed", splits={**SPLITS, "1": [2, 1, 1] * 4})
+    line = refuse(capsys, "evaluate", job / "lengths", changed)
+    assert "changed is another than when" in line
+    assert "its test clips may have been trained on" in line
+    assert measured(capsys, job / "lengths", changed, "--split", "1").endswith("4 sequences")
+
+
 def test_a_split_that_is_not_there_is_refused(
     job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
