@@ -253,6 +253,8 @@ def test_the_bars_are_the_counts(tmp_path: Path, drawn: list[Any]) -> None:
     # hop and spin: train, test, unused, failed, pending, one upon the other.
     assert bars == [(0, 2), (0, 0), (2, 1), (0, 2), (3, 1), (2, 0), (4, 0), (2, 1), (4, 0), (3, 1)]
     assert sum(bar.get_height() for group in lengths.containers for bar in group) == 6
+    for side in (counts.yaxis, lengths.xaxis, lengths.yaxis):
+        assert all(float(tick).is_integer() for tick in side.get_ticklocs())
     assert lengths.get_title() == "true lengths of 6 sequences (1 failed, 1 pending)"
     plt.close(figure)
 

@@ -72,6 +72,7 @@ def _draw_counts(axis: Any, contents: Contents) -> None:
     axis.set_ylim(0, 1.15 * bottom.max())
     axis.legend(fontsize=7, ncols=len(PARTS), loc="upper right")
     axis.set_title(f"sequences of each of {classes} classes", fontsize=9)
+    axis.yaxis.get_major_locator().set_params(integer=True)
     _finish(axis, "y")
 
 
@@ -81,7 +82,8 @@ def _draw_lengths(axis: Any, contents: Contents) -> None:
     title = f"true lengths of {len(lengths)} sequences"
     axis.set_title(title + (f" ({', '.join(missing)})" if missing else ""), fontsize=9)
     axis.set(xlabel="steps", ylabel="sequences")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    for side in (axis.xaxis, axis.yaxis):
+        side.get_major_locator().set_params(integer=True)
     if len(lengths):
         edges = length_edges(lengths)
         parts = [part for part in PARTS if len(contents.true_lengths(part))]
