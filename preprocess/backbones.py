@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
+from preprocess.batch_pool import BatchPool
 from preprocess.networks import drop_classifier, load_network
 from seqbraid.comm import Communicator, as_communicator, on_first_rank
 from seqbraid.errors import OptionsError
@@ -22,9 +23,8 @@ __all__ = ["BATCH", "LAYERS", "Backbone", "load_backbone"]
 
 LAYERS = ("logits", "pool")
 # Frames go through the network so many at a time, always: how it rounds depends on the size of a batch, but
-# not on a frame's place in it nor on its neighbours (of 4, 8 and 16, only 16 rounds alike on any number of
-# threads, and the ResNets are fastest with it).
-BATCH = 16
+# not on a frame's place in it nor on its neighbours. Larger ones are not faster and take more memory.
+BATCH = 8
 
 _POOL_SIZES = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "squeezenet1_1": 512}
 _LOGITS_SIZE = 1000
@@ -59,15 +59,21 @@ class Backbone:
         A frame's result does not depend on the frames beside it, nor on the number of threads.
         """
         result = np.empty((len(frames), self.feature_size), dtype=np.float32)
-        for first in range(0, len(frames), BATCH):
-            part = frames[first : first + BATCH]
-            if len(part) < BATCH:
-                part = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), dtype=np.uint8)])
-            result[first : first + BATCH] = self.batch(part)[: len(frames) - first]
+        with BatchPool(self.batch) as pool:
+            futures = []
+            for first in range(0, len(frames), BATCH):
+                part = frames[first : first + BATCH]
+                if len(part) < BATCH:
+                    blank = np.zeros((BATCH - len(part), *part.shape[1:]), dtype=np.uint8)
+                    part = np.concatenate([part, blank])
+                futures.append(pool.submit(part))
+            for number, future in enumerate(futures):
+                first = number * BATCH
+                result[first : first + BATCH] = future.result()[: len(frames) - first]
         return result
 
     def batch(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the features (BATCH, F) float32 of exactly `BATCH` frames."""
+        """Return the features (BATCH, F) float32 of exactly `BATCH` frames, on as many threads as torch has."""
         if len(frames) != BATCH:
             raise ValueError(f"{len(frames)} frames; expected a batch of {BATCH}")
         with torch.inference_mode():

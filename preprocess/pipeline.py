@@ -1,4 +1,4 @@
-"""Clips to features: decoding ahead in a process of its own, and a network that always has a full batch."""
+"""Clips to features: decoding ahead in a process of its own, and a thread of the network for each batch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.backbones import BATCH, Backbone
+from preprocess.batch_pool import BatchPool
 from preprocess.decode import DecodeError
 from preprocess.decoder import Decoder
 from preprocess.frame_batches import FrameBatches
@@ -20,9 +21,8 @@ from seqbraid.comm import SingleProcess, TaskQueue
 
 __all__ = ["ClipResult", "Sampling", "clip_features"]
 
-# The next batches are decoded while one is in the network, and clips enough for them are asked for early:
-# rank 0 answers between two batches of its own.
-_FRAMES_AHEAD = 4 * BATCH
+# For each thread so many batches are decoded while it works, and clips are asked for before they are needed.
+_BATCHES_AHEAD = 2
 _CLIPS_AHEAD = 4
 _POLL_S = 0.02
 
@@ -63,16 +63,18 @@ def clip_features(
 
     With `queue` (of as many tasks as `paths`), the ranks share the clips; every rank iterates to the end. A
     clip counts as done in the queue when the next result is asked for, that is, after the caller has put it
-    away. `tick` is called between batches. `decoder`, made with the same sampling, is used and left running
-    (default: one of its own). Features do not depend on the order of clips or on the ranks.
+    away. `tick` is called many times a second. `decoder`, made with the same sampling, is used and left
+    running (default: one of its own). Features do not depend on the order of clips or on the ranks.
     """
     queue = TaskQueue(SingleProcess(), len(paths)) if queue is None else queue
-    batches, warnings = FrameBatches(backbone, sampling.size), dict[int, str | None]()
+    warnings: dict[int, str | None] = {}
     results: deque[ClipResult] = deque()
     with ExitStack() as stack:
         if decoder is None:
             decoder = stack.enter_context(Decoder(sampling.frames, sampling.size, sampling.stride))
-        stream = stack.enter_context(FrameStream(decoder, _FRAMES_AHEAD))
+        pool = stack.enter_context(BatchPool(backbone.batch))
+        batches = FrameBatches(pool, sampling.size)
+        stream = stack.enter_context(FrameStream(decoder, _BATCHES_AHEAD * pool.threads * BATCH))
         done = frames = 0
         while not queue.finished:
             wanted = max(0, _CLIPS_AHEAD - stream.waiting)
@@ -83,8 +85,10 @@ def clip_features(
                 tick()
             _fill(batches, stream, warnings, results)
             nothing_more = queue.exhausted and not stream.waiting
-            if batches.full or (nothing_more and len(batches)):
-                batches.run()
+            if (batches.full or (nothing_more and len(batches))) and not batches.busy:
+                batches.send()
+            # Frames are waited for above; with a full batch, or none to come, there is time to wait here.
+            batches.collect(_POLL_S if batches.full or nothing_more else 0.0)
             while batches.finished:
                 task, features = batches.finished.popleft()
                 results.append(ClipResult(task, features, warnings.pop(task), None))
