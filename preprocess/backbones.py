@@ -73,7 +73,7 @@ class Backbone:
         return result
 
     def batch(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the features (BATCH, F) float32 of exactly `BATCH` frames, on as many threads as torch has."""
+        """Return the features (BATCH, F) float32 of exactly `BATCH` frames, on torch's own threads."""
         if len(frames) != BATCH:
             raise ValueError(f"{len(frames)} frames; expected a batch of {BATCH}")
         with torch.inference_mode():
