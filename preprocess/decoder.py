@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -56,7 +57,9 @@ class Decoder:
         process.wait()
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
-            pipe.close()
+            # A request that never left is still in the pipe's buffer, and cannot leave now either.
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
     def interrupt(self) -> None:
         """Make a `clip` that another thread is in end with an error."""
@@ -90,6 +93,8 @@ class Decoder:
                 self.stop()
 
     def _request(self, path: str | os.PathLike[str]) -> None:
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()  # it died between two clips: this one is not to blame
         process = self._start() if self._process is None else self._process
         assert process.stdin is not None
         request = {
