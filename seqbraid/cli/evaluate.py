@@ -29,7 +29,7 @@ HELP = "measure a trained run on a data set"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `seqbraid evaluate`."""
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder of seqbraid train")
-    parser.add_argument("data", type=Path, metavar="DATA", help="feature store or .npz file")
+    parser.add_argument("data", type=Path, metavar="DATA", help="feature store, .npz file or folder of .npy")
     parser.add_argument(
         "--which",
         choices=("last", "best"),

@@ -1,7 +1,8 @@
 """Train a sequence classifier with the sequence split over MPI ranks.
 
 DATA is a feature store made by `seqbraid preprocess`, or an .npz file with x_train (N, T, I), y_train,
-x_test and y_test, optionally length_train, length_test and label (class names). Features are standardised
+x_test and y_test, optionally length_train, length_test and label (class names), or a folder of such .npy
+files, of which a rank reads its own steps alone. Features are standardised
 with mean and deviation of the training part. The classifier is a GRU with a linear head on the state at
 each sequence's true end, trained with cross entropy and Adam. With --pad zeros or repeat-last, sequences
 are first filled up to the steps that DATA has room for, and the head sees the state after the last of
@@ -37,7 +38,7 @@ HELP = "train a classifier with the sequence split over ranks"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `seqbraid train`."""
-    parser.add_argument("data", type=Path, metavar="DATA", help="feature store or .npz file")
+    parser.add_argument("data", type=Path, metavar="DATA", help="feature store, .npz file or folder of .npy")
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="run folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that lies there")
     add_sequence_arguments(parser)

@@ -62,20 +62,23 @@ def sample_frames(contents: Contents, store: FeatureStore, videos: Path) -> Fram
     The clip is the first in the folder `videos` that can be decoded; a class that has none is left out, and
     named in the caption.
     """
-    from preprocess.decode import DecodeError, decode_clip
+    from preprocess.decode import DecodeError
+    from preprocess.decoder import Decoder
 
     stride = int(store.options.get("stride", 1))
     usable = contents.parts != "failed"
     labels, caption = _pick_classes(contents, usable)
     clips, without = [], []
-    with progress_bar(len(labels), "decoding", "class") as bar:
+    # In a process of its own, which a damaged file may crash.
+    decoder = Decoder(store.shape[1], _PIXELS, stride)
+    with decoder, progress_bar(len(labels), "decoding", "class") as bar:
         for label in labels:
             name = contents.class_names[label]
             for index in np.flatnonzero(usable & (contents.labels == label)).tolist():
                 # Of a pending clip the store will keep as much as there is room for.
                 kept = int(contents.lengths[index]) or store.shape[1]
                 try:
-                    frames = decode_clip(videos / store.clips[index], kept, _PIXELS, stride).frames
+                    frames = np.stack(list(decoder.clip(videos / store.clips[index])))[:kept]
                 except DecodeError:
                     continue
                 picked = evenly(len(frames), _FRAMES)
