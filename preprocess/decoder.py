@@ -23,17 +23,21 @@ from preprocess.decoder_process import END, FAILED, FRAME, HEADER
 __all__ = ["Decoder"]
 
 _STALL_S = 60.0
+# More than a frame of 4K video takes on one slow core.
+_PASSED_OVER_S = 0.1
 
 
 class Decoder:
     """Decodes clips one after the other in a process of its own; a context manager.
 
     The frames are those of `preprocess.decode.VideoReader`. A file that crashes the process, or of which no
-    frame comes within `stall_s` seconds, raises `DecodeError` like any other that cannot be decoded.
+    frame comes within `stall_s` seconds (and 0.1 for each that is passed over), raises `DecodeError` like any
+    other that cannot be decoded.
     """
 
     def __init__(self, frames: int, size: int, stride: int = 1, stall_s: float = _STALL_S) -> None:
-        self._frames, self._size, self._stride, self._stall_s = frames, size, stride, stall_s
+        self._frames, self._size, self._stride = frames, size, stride
+        self._stall_s = stall_s + _PASSED_OVER_S * (stride - 1)
         self._process: subprocess.Popen[bytes] | None = None
         self.warning: str | None = None
 

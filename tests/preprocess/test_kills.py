@@ -53,3 +53,9 @@ def test_a_decoder_that_stands_still_costs_that_clip_alone(make_video: MakeVideo
             list(frames)
         decoder._stall_s = 60.0
         assert len(list(decoder.clip(path))) == 60
+
+
+def test_frames_passed_over_have_time_of_their_own(make_video: MakeVideo) -> None:
+    path = make_video("a.avi", frames=102)
+    with Decoder(frames=2, size=32, stride=101, stall_s=0.0) as decoder:
+        assert len(list(decoder.clip(path))) == 2
