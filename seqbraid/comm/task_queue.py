@@ -20,9 +20,10 @@ _MORE, _EXHAUSTED, _FINISHED = 0, 1, 2
 class TaskQueue:
     """Hands the tasks 0 ... count - 1 out in order; every rank calls `exchange` until `finished`.
 
-    Rank 0 keeps the list, and works like the others: it answers whenever it calls `exchange` itself. No call
-    waits. `exhausted`: none is left to hand out. `finished`: every task of every rank is done. `done` and
-    `units` (say, clips and frames) are what all ranks have reported, on rank 0 alone.
+    Rank 0 keeps the list, and works like the others: it answers whenever it calls `exchange` itself. Making a
+    queue is collective, no other call waits. `exhausted`: none is left to hand out. `finished`: every task of
+    every rank is done. `done` and `units` (say, clips and frames) are what all ranks have reported, on rank 0
+    alone.
 
     A rank that is not heard of for the time limit of the communicator raises `CommunicationError` on rank 0,
     and so does rank 0 on the others. `communicator`: one process, or MPI.
@@ -38,6 +39,8 @@ class TaskQueue:
         self._communicator = communicator
         self._count = count
         self._next = 0
+        # Or a quick rank would ask for tasks of this queue while rank 0 still answers for the one before.
+        communicator.barrier("making a task queue")
         now = time.monotonic()
         self._asked: float | None = None  # when the request under way was sent
         self._told = now
