@@ -1,4 +1,4 @@
-"""Run by four ranks, also in parts of three, two and one: each task is given out once, and every queue ends."""
+"""Run by four ranks, also in parts of three, two and one: each task is given out once, and queues end."""
 
 from __future__ import annotations
 
