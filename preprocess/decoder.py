@@ -89,7 +89,7 @@ class Decoder:
             if kind == FAILED:
                 raise DecodeError(f"{path}: {content.decode()}")
             assert kind == END
-            self.warning = json.loads(content)["warning"]
+            self.warning = content.decode() or None
         except _LostError as error:
             raise DecodeError(f"{path}: {error}") from None
         finally:
@@ -115,14 +115,16 @@ class Decoder:
             raise _LostError(self._what_happened()) from None
 
     def _start(self) -> subprocess.Popen[bytes]:
-        places = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+        home = str(Path(__file__).resolve().parents[1])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "preprocess.decoder_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # Python looks for modules in the current folder first, and users may have a preprocess.py there.
+            cwd=home,
             env={
                 **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, places)),
+                "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")])),
                 # It decodes on one core; the rank's threads have the others.
                 "OMP_NUM_THREADS": "1",
                 "OPENBLAS_NUM_THREADS": "1",

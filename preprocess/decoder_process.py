@@ -1,7 +1,8 @@
 """The process that decodes videos for a rank: a damaged file may crash or stall it, and the rank goes on.
 
 Requests come as one JSON object a line on standard input; for each, the frames of a clip leave on standard
-output, then how it ended. Every message is one byte for its kind, four for the length of what follows.
+output, then how it ended. Every message is one byte for its kind, four for the length of what follows:
+pixels, the warning (perhaps empty), or why the file cannot be decoded.
 Started by `preprocess.decoder`, not by hand.
 """
 
@@ -14,6 +15,7 @@ import signal
 import struct
 import sys
 import threading
+import traceback
 from typing import Any, BinaryIO
 
 __all__ = ["END", "FAILED", "FRAME", "HEADER"]
@@ -37,8 +39,8 @@ def _limit_memory() -> None:
         import resource
     except ImportError:  # not on every system
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard == resource.RLIM_INFINITY or hard > _MOST_MEMORY:
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY or soft > _MOST_MEMORY:
         resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, hard))
 
 
@@ -57,7 +59,7 @@ def _serve(requests: queue.SimpleQueue[dict[str, Any]], output: BinaryIO) -> Non
             with VideoReader(path, request["frames"], request["size"], request["stride"]) as reader:
                 for image in reader:
                     send(FRAME, image)
-                send(END, json.dumps({"declared": reader.declared, "warning": reader.warning}).encode())
+                send(END, (reader.warning or "").encode())
         except DecodeError as error:
             reason = str(error).removeprefix(f"{path}: ")
             send(FAILED, reason.encode("utf-8", "backslashreplace"))
@@ -78,6 +80,10 @@ def main() -> None:
         _serve(requests, output)
     except BrokenPipeError:
         os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        # Python's own way out aborts with a core dump, since a thread is reading standard input.
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -49,19 +50,24 @@ Event = Frame | ClipEnded | ClipFailed
 class FrameStream:
     """Decodes clips in the order in which they are submitted, up to `ahead` frames in advance.
 
-    A context manager. `waiting` clips were submitted and have not ended yet.
+    Each of the `decoders` works on a clip of its own, so the frames of several may come in turns; those of
+    one clip come in order. A context manager. `waiting` clips were submitted and have not ended yet.
     """
 
-    def __init__(self, decoder: Decoder, ahead: int) -> None:
+    def __init__(self, decoders: Sequence[Decoder], ahead: int) -> None:
         self.waiting = 0
-        self._decoder = decoder
+        self._decoders = decoders
         self._clips: queue.SimpleQueue[tuple[int, Path] | None] = queue.SimpleQueue()
         self._events: queue.Queue[Event | Exception] = queue.Queue(ahead)
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="frame stream", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(decoder,), name="frame stream", daemon=True)
+            for decoder in decoders
+        ]
 
     def __enter__(self) -> FrameStream:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -71,14 +77,14 @@ class FrameStream:
         traceback: TracebackType | None,
     ) -> None:
         self._stopping = True
-        self._clips.put(None)
-        if self.waiting:
-            self._decoder.interrupt()
-        while self._thread.is_alive():
-            # The thread may wait for room, or for the decoder.
+        for decoder in self._decoders:
+            self._clips.put(None)
+            if self.waiting:
+                decoder.interrupt()
+        while any(thread.is_alive() for thread in self._threads):
+            # A thread may wait for room, or for its decoder.
             with contextlib.suppress(queue.Empty):
-                self._events.get_nowait()
-            self._thread.join(0.01)
+                self._events.get(timeout=0.01)
 
     def submit(self, task: int, path: str | os.PathLike[str]) -> None:
         """Have a clip decoded after those submitted before."""
@@ -97,17 +103,17 @@ class FrameStream:
             self.waiting -= 1
         return event
 
-    def _run(self) -> None:
+    def _run(self, decoder: Decoder) -> None:
         try:
             while not self._stopping and (clip := self._clips.get()) is not None:
-                self._decode(*clip)
+                self._decode(decoder, *clip)
         except Exception as error:
             # Whatever it is, the thread that waits for frames must hear of it.
             self._events.put(error)
 
-    def _decode(self, task: int, path: Path) -> None:
+    def _decode(self, decoder: Decoder, task: int, path: Path) -> None:
         try:
-            with contextlib.closing(self._decoder.clip(path)) as frames:
+            with contextlib.closing(decoder.clip(path)) as frames:
                 for image in frames:
                     self._events.put(Frame(task, image))
                     if self._stopping:
@@ -115,4 +121,4 @@ class FrameStream:
         except DecodeError as error:
             self._events.put(ClipFailed(task, error))
         else:
-            self._events.put(ClipEnded(task, self._decoder.warning))
+            self._events.put(ClipEnded(task, decoder.warning))

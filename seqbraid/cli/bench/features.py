@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,7 @@ def run(options: argparse.Namespace) -> None:
 
     from preprocess.backbones import BATCH, load_backbone
     from preprocess.decode import decode_clip
-    from preprocess.decoder import Decoder
-    from preprocess.pipeline import Sampling, clip_features
+    from preprocess.pipeline import Sampling, clip_features, make_decoders
     from preprocess.plain_loop import PlainLoop
     from seqbraid.bench import interleave, stopwatch
     from seqbraid.progress import progress_bar
@@ -80,18 +79,21 @@ def run(options: argparse.Namespace) -> None:
     backbone = load_backbone(options.backbone, options.weights, options.layer)
     plain = PlainLoop(options.backbone, options.weights, options.layer)
     sampling = Sampling(options.frames, options.size, options.stride)
+    decoders = make_decoders(sampling, torch.get_num_threads())
     square = torch.randn(_MATRIX, _MATRIX)
 
-    def pipeline(paths: list[Path], decoder: Decoder) -> None:
-        for result in clip_features(paths, backbone, sampling, decoder=decoder):
+    def pipeline(paths: list[Path]) -> None:
+        for result in clip_features(paths, backbone, sampling, decoders=decoders):
             if result.error is not None:
                 raise result.error
 
     with (
         _clips(options) as (paths, source),
-        Decoder(**vars(sampling)) as decoder,
+        ExitStack() as stack,
         progress_bar(5 * (options.repeats + 1), "bench features", "run") as bar,
     ):
+        for decoder in decoders:
+            stack.enter_context(decoder)
         decoded = [decode_clip(path, **vars(sampling)).frames for path in paths]
         frames = np.concatenate(decoded)
         count = len(frames)
@@ -102,7 +104,7 @@ def run(options: argparse.Namespace) -> None:
                 "plain loop": stopwatch(lambda: [plain.features(path, sampling) for path in paths]),
                 "decode": stopwatch(lambda: [decode_clip(path, **vars(sampling)) for path in paths]),
                 "network": stopwatch(lambda: backbone.features(full)),
-                "pipeline": stopwatch(lambda: pipeline(paths, decoder)),
+                "pipeline": stopwatch(lambda: pipeline(paths)),
                 "product": stopwatch(lambda: square @ square),
             },
             options.repeats,
