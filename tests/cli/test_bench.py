@@ -202,8 +202,8 @@ def test_features_are_measured_on_a_drawn_clip_and_on_those_of_a_folder(
     assert set(record["times"]) == {"plain loop", "decode", "network", "pipeline"}
     for name, times in record["times"].items():
         assert len(times["seconds"]) == 2
-        # The network is timed on whole batches, here one of 16.
-        frames = 16 if name == "network" else 11
+        # The network is timed on whole batches, here one of 8.
+        frames = 8 if name == "network" else 11
         assert record["frames_per_second"][name] == pytest.approx(frames / times["median"])
     assert record["operations_a_frame"] > 1e6
     assert f"2 of 3 clips of {videos}, 11 frames in all" in capsys.readouterr().out
