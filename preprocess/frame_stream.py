@@ -51,7 +51,8 @@ class FrameStream:
     """Decodes clips in the order in which they are submitted, up to `ahead` frames in advance.
 
     Each of the `decoders` works on a clip of its own, so the frames of several may come in turns; those of
-    one clip come in order. A context manager. `waiting` clips were submitted and have not ended yet.
+    one clip come in order. A context manager; leaving it in the middle of a clip stops the decoders. `waiting`
+    clips were submitted and have not ended yet.
     """
 
     def __init__(self, decoders: Sequence[Decoder], ahead: int) -> None:
@@ -77,14 +78,21 @@ class FrameStream:
         traceback: TracebackType | None,
     ) -> None:
         self._stopping = True
-        for decoder in self._decoders:
+        in_a_clip = self.waiting > 0
+        for _ in self._decoders:
             self._clips.put(None)
-            if self.waiting:
-                decoder.interrupt()
         while any(thread.is_alive() for thread in self._threads):
-            # A thread may wait for room, or for its decoder.
+            if in_a_clip:
+                # Each time, since a thread may only now begin the clip that it had taken.
+                for decoder in self._decoders:
+                    decoder.interrupt()
+            # A thread may wait for room.
             with contextlib.suppress(queue.Empty):
                 self._events.get(timeout=0.01)
+        if in_a_clip:
+            # What was interrupted between two clips must not meet the next one.
+            for decoder in self._decoders:
+                decoder.stop()
 
     def submit(self, task: int, path: str | os.PathLike[str]) -> None:
         """Have a clip decoded after those submitted before."""
