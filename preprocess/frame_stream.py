@@ -51,8 +51,8 @@ class FrameStream:
     """Decodes clips in the order in which they are submitted, up to `ahead` frames in advance.
 
     Each of the `decoders` works on a clip of its own, so the frames of several may come in turns; those of
-    one clip come in order. A context manager; leaving it in the middle of a clip stops the decoders. `waiting`
-    clips were submitted and have not ended yet.
+    one clip come in order. A context manager; leaving it in the middle of a clip stops the decoders.
+    `waiting` clips were submitted and have not ended yet.
     """
 
     def __init__(self, decoders: Sequence[Decoder], ahead: int) -> None:
