@@ -60,9 +60,9 @@ class VideoReader:
                 raise DecodeError(f"{self.path}: the file is empty")
             with self.path.open("rb"):
                 pass
+            self._capture = _open(self.path)
         except OSError as error:
             raise DecodeError(f"{self.path}: {error.strerror or error}") from error
-        self._capture = _open(self.path)
         if not self._capture.isOpened():
             raise DecodeError(f"{self.path}: cannot be opened as a video")
         self.declared = _credible_count(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -89,8 +89,9 @@ class VideoReader:
                 found, image = self._capture.read()
                 if not found:
                     break
+                square = _square(image, self._size)
                 self.kept += 1
-                yield _square(image, self._size)
+                yield square
         except (cv2.error, MemoryError) as error:
             # What was decoded before is good; the warning tells that the rest is missing.
             if not self.kept:

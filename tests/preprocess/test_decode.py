@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from preprocess.decode import DecodeError, decode_clip
+from preprocess import decode
+from preprocess.decode import DecodeError, VideoReader, decode_clip
+
+DECLARED = 40
 
 
 def test_the_first_frames_are_kept(make_video: Callable[..., Path]) -> None:
@@ -19,6 +26,85 @@ def test_the_first_frames_are_kept(make_video: Callable[..., Path]) -> None:
     assert whole.frames.dtype == np.uint8
     assert (whole.declared, whole.warning, start.warning) == (6, None, None)
     np.testing.assert_array_equal(start.frames, whole.frames[:4])
+
+
+@pytest.fixture(scope="module")
+def whole_and_truncated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A video of `DECLARED` frames, and the first half of the same file."""
+    folder = tmp_path_factory.mktemp("videos")
+    whole, truncated = folder / "whole.avi", folder / "truncated.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter_fourcc(*"MJPG"), 25.0, (32, 32))
+    for number in range(DECLARED):
+        writer.write(np.full((32, 32, 3), 6 * number, dtype=np.uint8))
+    writer.release()
+    data = whole.read_bytes()
+    truncated.write_bytes(data[: len(data) // 2])
+    return whole, truncated
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, DECLARED + 5), st.integers(1, DECLARED + 5), st.booleans())
+def test_a_stride_takes_every_so_manyth_of_the_frames(
+    whole_and_truncated: tuple[Path, Path], frames: int, stride: int, cut_off: bool
+) -> None:
+    path = whole_and_truncated[cut_off]
+    every = decode_clip(path, DECLARED, 32).frames
+    clip = decode_clip(path, frames, 32, stride)
+    np.testing.assert_array_equal(clip.frames, every[::stride][:frames])
+    promised = min(frames, len(range(0, DECLARED, stride)))
+    kept = len(clip.frames)
+    assert clip.warning == (None if kept == promised else f"{kept} of {promised} frames decoded")
+    assert cut_off == (len(every) < DECLARED)
+
+
+def test_a_reader_counts_what_it_gave(make_video: Callable[..., Path]) -> None:
+    with VideoReader(make_video("a.avi", frames=6), 4, 32) as reader:
+        assert (reader.declared, reader.kept) == (6, 0)
+        for number, image in enumerate(reader, 1):
+            assert image.shape == (32, 32, 3)
+            assert reader.kept == number
+        assert (reader.kept, reader.warning) == (4, None)
+
+
+def test_frames_too_large_for_a_video_are_refused(
+    make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_video("a.avi", frames=2, size=(48, 40))
+    monkeypatch.setattr(decode, "_MOST_PIXELS", 48 * 40)
+    assert len(decode_clip(path, 2, 32).frames) == 2
+    monkeypatch.setattr(decode, "_MOST_PIXELS", 48 * 40 - 1)
+    with pytest.raises(DecodeError, match=r"a\.avi: frames of 48 x 40 pixels are too large$"):
+        decode_clip(path, 2, 32)
+
+
+def test_a_frame_beyond_the_memory_ends_the_clip_there(
+    make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_video("a.avi", frames=6)
+    room = 3
+
+    def square(image: np.ndarray, size: int) -> np.ndarray:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise MemoryError
+        return image
+
+    monkeypatch.setattr(decode, "_square", square)
+    clip = decode_clip(path, 6, 32)
+    assert (len(clip.frames), clip.warning) == (3, "3 of 6 frames decoded")
+    with pytest.raises(DecodeError, match=r"a\.avi: not enough memory for a frame"):
+        decode_clip(path, 6, 32)
+
+
+def test_a_name_that_is_not_text_needs_a_folder_for_temporary_files(
+    make_video: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_video("a.avi", frames=2).rename(tmp_path / os.fsdecode(b"\xff.avi"))
+    assert len(decode_clip(path, 2, 32).frames) == 2
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(DecodeError, match="No such file or directory"):
+        decode_clip(path, 2, 32)
 
 
 def test_colours_are_red_green_blue(tmp_path: Path) -> None:
@@ -111,7 +197,13 @@ def test_opencv_and_ffmpeg_keep_silent_about_damaged_files(
     write_text(tmp_path / "text.avi")
     script = """
 import sys
-from preprocess.decode import DecodeError, decode_clip
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preprocess import decode
+from preprocess.decode import DecodeError, VideoReader, decode_clip
+
+DECLARED = 40
 for path in sys.argv[1:]:
     try:
         decode_clip(path, 100, 32)
