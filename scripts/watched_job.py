@@ -24,7 +24,7 @@ _SAMPLED_S = 0.2
 
 @dataclass(frozen=True)
 class JobProcess:
-    """One process of a job: `kind` is rank, decoder or launcher; `rank` that of the job it belongs to."""
+    """One process: `kind` is rank, decoder (of the rank `rank`), mpiexec, or launcher (mpiexec's helpers)."""
 
     pid: int
     kind: str
@@ -112,7 +112,9 @@ class WatchedJob:
             except OSError:
                 continue  # ended meanwhile, or somebody else's
             if mark in variables:
-                found.append(JobProcess(int(entry.name), _kind(words), _rank(variables)))
+                pid = int(entry.name)
+                kind = "mpiexec" if pid == self._launcher.pid else _kind(words)
+                found.append(JobProcess(pid, kind, _rank(variables)))
         return found
 
     def kill(self, processes: Sequence[JobProcess]) -> None:
