@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.backbones import load_backbone
+from preprocess.backbones import BATCH, LAYERS, load_backbone
+from preprocess.decode import decode_clip
 from preprocess.networks import BACKBONES
+from preprocess.pipeline import Sampling
+from preprocess.plain_loop import PlainLoop
 from preprocess.torchvision_loading import import_torchvision
 from seqbraid.errors import DataError, OptionsError, WeightsUnavailableError
 
@@ -93,6 +96,90 @@ def test_features_agree_with_a_plain_loop_over_frames(squeezenet_weights: Path) 
     np.testing.assert_allclose(pool, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.fixture(scope="module", params=BACKBONES)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A backbone, and a file of weights for it whose batch norms do something, as in trained ones."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = import_torchvision().models.get_model(request.param, weights=None)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor, least, most in (
+                (module.running_mean, -0.3, 0.3),
+                (module.running_var, 0.5, 2.0),
+                (module.weight.data, 0.5, 1.5),
+                (module.bias.data, -0.3, 0.3),
+            ):
+                assert tensor is not None
+                tensor.uniform_(least, most, generator=generator)
+    path = tmp_path_factory.mktemp("weights") / f"{request.param}.pth"
+    torch.save(network.state_dict(), path)
+    return request.param, str(path)
+
+
+def require_the_plain_loops_features(
+    name: str, weights: str, layer: str, video: Path, sampling: Sampling
+) -> None:
+    expected = PlainLoop(name, weights, layer).features(video, sampling)
+    frames = decode_clip(video, **vars(sampling)).frames
+    assert len(frames) == len(expected) > BATCH
+    found = load_backbone(name, weights, layer).features(frames)
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * largest)
+    # The frames are different enough for that to mean something.
+    assert np.abs(np.diff(expected, axis=0)).max(1).min() > 1e-3 * largest
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_features_are_those_of_the_plain_loop(
+    trained: tuple[str, str], layer: str, make_video: Callable[..., Path]
+) -> None:
+    video = make_video("a.avi", frames=20, size=(100, 70))
+    require_the_plain_loops_features(*trained, layer, video, Sampling(frames=10, size=80, stride=2))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_features_with_real_weights_are_those_of_the_plain_loop(
+    squeezenet_weights: Path, layer: str, make_video: Callable[..., Path]
+) -> None:
+    video = make_video("a.avi", frames=10, size=(100, 70))
+    sampling = Sampling(frames=10, size=96)
+    require_the_plain_loops_features("squeezenet1_1", str(squeezenet_weights), layer, video, sampling)
+
+
+def test_a_frames_features_depend_neither_on_threads_nor_on_other_frames(trained: tuple[str, str]) -> None:
+    frames = random_frames(BATCH + 3, size=67)
+    backbone = load_backbone(*trained)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(backbone.features(frames))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for other in (*results[1:], backbone.features(frames[::-1])[::-1]):
+        np.testing.assert_array_equal(other, results[0])
+    np.testing.assert_array_equal(backbone.features(frames[5:6]), results[0][5:6])
+
+
+# Billions of multiplications with an addition each, for 224 x 224 pixels, as torchvision's page of models
+# has them.
+PUBLISHED = {"resnet18": 1.814, "resnet34": 3.664, "resnet50": 4.089, "squeezenet1_1": 0.349}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_operations_are_twice_the_published_multiply_adds(name: str) -> None:
+    assert load_backbone(name, "random:0").operations(224) == pytest.approx(2e9 * PUBLISHED[name], rel=0.01)
+
+
+def test_a_batch_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=f"{BATCH - 1} frames; expected a batch of {BATCH}"):
+        load_backbone("squeezenet1_1", "random:0").batch(random_frames(BATCH - 1))
+
+
 def test_pooled_resnet_features_agree_with_a_hook() -> None:
     frames = random_frames(3)
     backbone = load_backbone("resnet18", "random:3", "pool")
@@ -106,8 +193,6 @@ def test_pooled_resnet_features_agree_with_a_hook() -> None:
 
 
 def test_real_weights_recognise_a_real_clip(squeezenet_weights: Path, shared_data: Path) -> None:
-    from preprocess.decode import decode_clip
-
     frames = decode_clip(shared_data / "clips" / "mmaction2_demo.mp4", 4, 224).frames
     logits = load_backbone("squeezenet1_1", str(squeezenet_weights)).features(frames)
     # Trained scores stand far apart, and neighbouring frames show the same thing.
