@@ -23,6 +23,7 @@ from preprocess.decoder_process import END, FAILED, FRAME, HEADER
 __all__ = ["Decoder"]
 
 _STALL_S = 60.0
+_END_S = 5.0
 # More than a frame of 4K video takes on one slow core.
 _PASSED_OVER_S = 0.1
 
@@ -58,7 +59,9 @@ class Decoder:
         if process is None:
             return
         process.kill()
-        process.wait()
+        # It takes longer only where the system itself is stuck, say in a read from a server that is gone.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
             # A request that never left is still in the pipe's buffer, and cannot leave now either.
@@ -158,7 +161,7 @@ class Decoder:
     def _what_happened(self) -> str:
         assert self._process is not None
         try:
-            code = self._process.wait(5)
+            code = self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
             return "the decoder closed its output"
         if code < 0:

@@ -1,4 +1,4 @@
-"""Clips to features: decoding ahead in a process of its own, and a thread of the network for each batch."""
+"""Clips to features: decoding ahead in processes of their own, and a thread of the network for each batch."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def clip_features(
     With `queue` (of as many tasks as `paths`), the ranks share the clips; every rank iterates to the end. A
     clip counts as done in the queue when the next result is asked for, that is, after the caller has put it
     away. `tick` is called many times a second. `decoders`, made with the same sampling, are used and left
-    running (default: some of its own). Features do not depend on the order of clips or on the ranks.
+    running (default: some of its own). Features do not depend on the order of clips or on the ranks. Until it
+    ends, or is closed, torch has one thread in the caller's: the network has the others.
     """
     queue = TaskQueue(SingleProcess(), len(paths)) if queue is None else queue
     warnings: dict[int, str | None] = {}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -125,6 +126,26 @@ def test_no_process_is_left_after_stop(make_video: MakeVideo) -> None:
         second = decoder_pid(decoder)
     assert not lives(second)
     frames.close()
+
+
+def test_stop_does_not_wait_for_a_process_that_the_system_cannot_end() -> None:
+    # As one that reads from a server that is gone: even SIGKILL has to wait for the read.
+    class Stuck:
+        stdin, stdout, killed = io.BytesIO(), io.BytesIO(), False
+
+        def kill(self) -> None:
+            self.killed = True
+
+        def wait(self, timeout: float | None = None) -> int:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired("decoder", timeout)
+
+    decoder, process = Decoder(frames=3, size=32), Stuck()
+    decoder._process = process
+    decoder.stop()
+    assert process.killed
+    assert process.stdin.closed
+    assert process.stdout.closed
 
 
 PARENT = """
