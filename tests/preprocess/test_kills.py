@@ -1,17 +1,117 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from script_modules import load_script
 
 from preprocess.decode import DecodeError, decode_clip
 from preprocess.decoder import Decoder
+from preprocess.extract import ExtractOptions, extract
+from preprocess.pipeline import Sampling
+from seqbraid.comm import SingleProcess
+from seqbraid.data.store import FeatureStore
 
 MakeVideo = Callable[..., Path]
+
+watched_job = load_script("watched_job")
+
+# Small, but enough to do that a kill can come between.
+CLIPS, FRAMES, SIZE = 12, 24, 128
+OPTIONS = ExtractOptions("squeezenet1_1", "random:0", "pool", sampling=Sampling(FRAMES, SIZE))
+ARGUMENTS = shlex.split(
+    f"--backbone squeezenet1_1 --weights random:0 --layer pool --frames {FRAMES} --size {SIZE} --threads 1"
+)
+linux_only = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="processes are sought in /proc"
+)
+
+
+@pytest.fixture
+def clips(make_video: MakeVideo, tmp_path: Path) -> Path:
+    """Return a data set of two classes with twelve clips."""
+    for number in range(CLIPS):
+        make_video(f"videos/{'ab'[number % 2]}/clip {number:02d}.avi", frames=FRAMES - number, seed=number)
+    return tmp_path / "videos"
+
+
+def start(videos: Path, out: Path, *more: str) -> Any:
+    """Start the extraction on two ranks."""
+    return watched_job.WatchedJob(["preprocess", str(videos), str(out), *ARGUMENTS, *more], 2, out.parent)
+
+
+def done_clips(out: Path) -> set[int]:
+    if not (out / "store.json").exists():
+        return set()
+    return set(np.flatnonzero(FeatureStore.open(out, require_complete=False).lengths > 0).tolist())
+
+
+def wait_for_more_than(count: int, out: Path, job: Any) -> None:
+    """Wait until more than `count` clips are done."""
+    while len(done_clips(out)) <= count:
+        assert job.running(), f"the job ended before it could be killed: {job.errors}"
+        time.sleep(0.01)
+
+
+def ranks_of(job: Any) -> list[Any]:
+    return [process for process in job.processes() if process.kind == "rank"]
+
+
+def require_unharmed(out: Path, before: set[int]) -> set[int]:
+    """Return the clips that are done: those of before among them, all of them whole."""
+    after = done_clips(out)
+    assert before <= after
+    assert len(after) < CLIPS
+    assert FeatureStore.open(out, require_complete=False).damaged() == []
+    return after
+
+
+@linux_only
+def test_a_job_killed_twice_ends_with_the_bytes_of_one_left_alone(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "killed"
+    one_rank = start(clips, out)
+    wait_for_more_than(0, out, one_rank)
+    one_rank.kill(ranks_of(one_rank)[1:])
+    assert one_rank.wait(15) != 0
+    assert one_rank.left_over(5) == []
+    first = require_unharmed(out, set())
+
+    all_ranks = start(clips, out)
+    wait_for_more_than(len(first), out, all_ranks)
+    all_ranks.kill(ranks_of(all_ranks))
+    assert all_ranks.wait(15) != 0
+    assert all_ranks.left_over(5) == []
+    second = require_unharmed(out, first)
+
+    capsys.readouterr()
+    extract(clips, out, OPTIONS, SingleProcess())
+    said = capsys.readouterr().out
+    assert f" {len(second)} there already;" in said
+    assert f"\n{CLIPS - len(second)} clips, " in said
+    extract(clips, tmp_path / "whole", OPTIONS, SingleProcess())
+    for name in ("store.json", "features.npy", "lengths.npy", "checksums.npy", "failed.json"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+@linux_only
+def test_strict_ends_the_job_where_one_rank_fails_and_the_other_waits(clips: Path, tmp_path: Path) -> None:
+    # The smallest file comes last, when the other rank may have nothing to do any more.
+    broken = clips / "a" / "broken.avi"
+    broken.write_bytes(b"")
+    job = start(clips, tmp_path / "out", "--strict")
+    assert job.wait(120) == 2
+    assert job.left_over(5) == []
+    assert job.errors.count("error:") == job.errors.count(str(broken)) == 1
+    assert f"seqbraid preprocess: error: {broken}: the file is empty" in job.errors
 
 
 def decoder_pid(decoder: Decoder) -> int:
