@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from seqbraid.comm import SingleProcess
 from seqbraid.data.store import FeatureStore
 
 MakeVideo = Callable[..., Path]
+ROOT = Path(__file__).resolve().parents[2]
 
 watched_job = load_script("watched_job")
 
@@ -153,6 +156,35 @@ def test_a_decoder_that_stands_still_costs_that_clip_alone(make_video: MakeVideo
             list(frames)
         decoder._stall_s = 60.0
         assert len(list(decoder.clip(path))) == 60
+
+
+HOLDER = """
+import sys, time
+from preprocess.decoder import Decoder
+with Decoder(frames=60, size=64) as decoder:
+    frames = decoder.clip(sys.argv[1])
+    for _ in range(int(sys.argv[2])):
+        next(frames, None)
+    print("now", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("taken", [1, 61], ids=["within a clip", "between two clips"])
+def test_a_decoder_does_not_outlive_its_killed_rank(make_video: MakeVideo, taken: int) -> None:
+    path = make_video("a.avi", frames=60)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path), str(taken)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"now\n"
+        holder.kill()
+        # The decoder has the same standard error, which therefore ends when it does.
+        assert holder.communicate(timeout=15)[1] == b""
 
 
 def test_frames_passed_over_have_time_of_their_own(make_video: MakeVideo) -> None:
