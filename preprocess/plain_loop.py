@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from preprocess.decode import DecodeError
 from preprocess.networks import drop_classifier, load_network
 from preprocess.pipeline import Sampling
 
@@ -34,8 +35,23 @@ class PlainLoop:
 
     def features(self, path: str | os.PathLike[str], sampling: Sampling) -> npt.NDArray[np.float32]:
         """Return the features (n, F) of one clip."""
-        images: list[Tensor] = []
         cv2.setNumThreads(torch.get_num_threads())
+        try:
+            images = self._decode(path, sampling)
+        finally:
+            cv2.setNumThreads(1)  # as preprocess.decode has it
+        if not images:
+            raise DecodeError(f"{path}: no frame could be decoded")
+        with torch.inference_mode():
+            blocks = [
+                self._network(torch.stack(images[first : first + _BATCH]))
+                for first in range(0, len(images), _BATCH)
+            ]
+        result: npt.NDArray[np.float32] = torch.cat(blocks).numpy()
+        return result
+
+    def _decode(self, path: str | os.PathLike[str], sampling: Sampling) -> list[Tensor]:
+        images: list[Tensor] = []
         capture = cv2.VideoCapture(os.fspath(path))
         number = 0
         while len(images) < sampling.frames:
@@ -46,14 +62,7 @@ class PlainLoop:
                 images.append(self._tensor(image, sampling.size))
             number += 1
         capture.release()
-        cv2.setNumThreads(1)  # as preprocess.decode has it
-        with torch.inference_mode():
-            blocks = [
-                self._network(torch.stack(images[first : first + _BATCH]))
-                for first in range(0, len(images), _BATCH)
-            ]
-        result: npt.NDArray[np.float32] = torch.cat(blocks).numpy()
-        return result
+        return images
 
     def _tensor(self, image: Any, size: int) -> Tensor:
         if image.shape[:2] != (size, size):

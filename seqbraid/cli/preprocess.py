@@ -8,8 +8,8 @@ SOURCE is one of
   - an .npz file, or a folder of .npy files, with x_train (N, T, I), y_train, x_test and y_test, optionally
     length_train, length_test and label (class names)
 
-Of a video, the first frames (every one, or one in --stride), resized to a square, go one by one through a
-frozen ImageNet backbone. The feature vectors land in the feature store OUT, from which `seqbraid train`
+Of a video, the first frames (every one, or one in --stride), resized to a square, go through a frozen
+ImageNet backbone, each for itself. The feature vectors land in the feature store OUT, from which `seqbraid train`
 reads. Clips that cannot be decoded are left out and listed at the end. Sensor sequences are kept as they are.
 
 A job that was killed continues where it was when the same command is run again; what is done is not done
