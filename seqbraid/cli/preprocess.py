@@ -9,8 +9,9 @@ SOURCE is one of
     length_train, length_test and label (class names)
 
 Of a video, the first frames (every one, or one in --stride), resized to a square, go through a frozen
-ImageNet backbone, each for itself. The feature vectors land in the feature store OUT, from which `seqbraid train`
-reads. Clips that cannot be decoded are left out and listed at the end. Sensor sequences are kept as they are.
+ImageNet backbone, each for itself. The feature vectors land in the feature store OUT, from which
+`seqbraid train` reads. Clips that cannot be decoded are left out and listed at the end. Sensor sequences
+are kept as they are.
 
 A job that was killed continues where it was when the same command is run again; what is done is not done
 again. The same command with other splits changes the splits alone.
