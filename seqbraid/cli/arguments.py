@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
 
 __all__ = [
     "add_mgrit_arguments",
     "add_sequence_arguments",
     "add_solver_arguments",
+    "add_subcommand",
     "add_threads_argument",
     "at_least_zero",
     "finite",
@@ -20,6 +23,18 @@ __all__ = [
     "positive",
     "whole",
 ]
+
+
+def add_subcommand(subcommands: Any, name: str, module: ModuleType) -> argparse.ArgumentParser:
+    """Add the parser of a module with HELP and `add_arguments`, and return it; the docstring teaches."""
+    parser: argparse.ArgumentParser = subcommands.add_parser(
+        name,
+        help=module.HELP,
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    return parser
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:

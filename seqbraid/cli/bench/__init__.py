@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 from types import ModuleType
 
+from seqbraid.cli.arguments import add_subcommand
 from seqbraid.cli.bench import features, parallel, scaling, serial
 from seqbraid.cli.bench.output import check_files
 
@@ -42,13 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands of `seqbraid bench`."""
     benchmarks = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
     for name, module in _BENCHMARKS.items():
-        subparser = benchmarks.add_parser(
-            name,
-            help=module.HELP,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(subparser)
+        add_subcommand(benchmarks, name, module)
 
 
 def run(options: argparse.Namespace) -> None:

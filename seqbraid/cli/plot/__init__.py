@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from types import ModuleType
 
+from seqbraid.cli.arguments import add_subcommand
 from seqbraid.cli.plot import data
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -28,13 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands of `seqbraid plot`."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     for name, module in _KINDS.items():
-        subparser = kinds.add_parser(
-            name,
-            help=module.HELP,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(subparser)
+        add_subcommand(kinds, name, module)
 
 
 def run(options: argparse.Namespace) -> None:
