@@ -17,6 +17,7 @@ ALLOWED = {
     "seqbraid.comm": {"seqbraid.errors"},
     "seqbraid.mgrit": {"seqbraid.comm"},
     "seqbraid.gru": {"seqbraid.cells", "seqbraid.comm", "seqbraid.kernels", "seqbraid.mgrit"},
+    "seqbraid.launching": {"seqbraid.errors"},
     "seqbraid.threads": {"seqbraid.comm", "seqbraid.errors"},
     "seqbraid.data": {"seqbraid.comm", "seqbraid.errors", "seqbraid.files"},
     "seqbraid.verify": {"seqbraid.cells", "seqbraid.comm", "seqbraid.gru", "seqbraid.mgrit"},

@@ -3,9 +3,11 @@
 With --check, every clip of a feature store is read and compared with the checksum that was written with it.
 Where clips do not match, they are listed and the exit code is 2.
 
+On several ranks it shows on which machine and cores each of them runs, and with how many threads.
+
 example:
   seqbraid info
-  mpiexec -n 4 seqbraid info
+  seqbraid launch -n 4 --threads 2 -- info
   seqbraid info features/
   seqbraid info features/ --check
   seqbraid info run/
@@ -14,12 +16,15 @@ example:
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import socket
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqbraid import __version__
 from seqbraid.cli.arguments import add_threads_argument
 
 if TYPE_CHECKING:
@@ -27,9 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = "show versions, MPI and threads, or what a store or run holds"
+HELP = "show versions, MPI, threads and pinning, or what a store or run holds"
 
 _LISTED = 10
+
+# Of one rank: the machine, its threads, and the numbers of the cores it may run on.
+Place = tuple[str, int, list[int]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
     """Print the table."""
     from seqbraid.comm import launched_rank, world
     from seqbraid.errors import DataError
+    from seqbraid.launching.cores import affinity
     from seqbraid.threads import set_threads
 
     if options.check:
@@ -57,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     communicator = world()
     threads = set_threads(options.threads)
     if options.path is None:
-        places = communicator.all_gather_objects((socket.gethostname(), threads), "info")
+        places = communicator.all_gather_objects((socket.gethostname(), threads, affinity()), "info")
         rows = _installation(places)
     elif not options.path.exists():
         raise DataError(f"{options.path} does not exist; expected a feature store, arrays or a run folder")
@@ -78,17 +87,15 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def _installation(places: list[tuple[str, int]]) -> list[tuple[str, str]]:
+def _installation(places: list[Place]) -> list[tuple[str, str]]:
     import torch
 
-    from seqbraid.threads import available_cores
-
-    hosts = [host for host, _ in places]
+    hosts = [host for host, _, _ in places]
     layout = ", ".join(f"{hosts.count(host)} on {host}" for host in dict.fromkeys(hosts))
     cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     opencv = _version("opencv-python-headless")
     return [
-        ("seqbraid", _version("seqbraid")),
+        ("seqbraid", __version__),
         ("python", f"{platform.python_version()} on {platform.platform()}"),
         ("torch", torch.__version__),
         ("torchvision", _version("torchvision")),
@@ -96,11 +103,34 @@ def _installation(places: list[tuple[str, int]]) -> list[tuple[str, str]]:
         ("mpi4py", _version("mpi4py")),
         ("MPI", _mpi_library()),
         ("ranks", f"{len(places)} ({layout})"),
-        ("threads a rank", ", ".join(sorted({str(threads) for _, threads in places}))),
-        ("cores", str(available_cores())),
+        ("threads a rank", ", ".join(sorted({str(threads) for _, threads, _ in places}))),
+        *_pinning(places),
         ("CUDA device", cuda),
         *((f"kernels, {dtype}", _kernels(getattr(torch, dtype))) for dtype in ("float32", "float64")),
     ]
+
+
+def _pinning(places: list[Place]) -> list[tuple[str, str]]:
+    from seqbraid.launching.cores import count
+
+    taken = Counter((host, core) for host, _, cores in places for core in cores)
+    used = Counter(host for host, _ in taken)
+    rows = [("cores", ", ".join(f"{number} on {host}" for host, number in used.items()))]
+    if len(places) == 1:
+        [(_, _, cores)] = places
+        pinned = len(cores) != os.cpu_count()
+        return [*rows, ("pinning", f"to {_named(cores)}" if pinned else "none")]
+    disjoint = max(taken.values()) == 1
+    rows.append(("pinning", "each rank has cores of its own" if disjoint else "none: ranks share cores"))
+    for rank, (host, threads, cores) in enumerate(places):
+        rows.append((f"rank {rank}", f"{host}, {count(threads, 'thread')}, {_named(cores)}"))
+    return rows
+
+
+def _named(cores: list[int]) -> str:
+    from seqbraid.launching.cores import ranges
+
+    return f"core{'' if len(cores) == 1 else 's'} {ranges(cores)}"
 
 
 def _kernels(dtype: Any) -> str:

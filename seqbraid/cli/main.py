@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from seqbraid import __version__
-from seqbraid.cli import bench, evaluate, info, plot, predict, preprocess, train, verify
+from seqbraid.cli import bench, evaluate, info, launch, plot, predict, preprocess, train, verify
 from seqbraid.cli.endings import end_job, explain, warnings_in_one_line
 from seqbraid.comm import launched_rank
 
@@ -24,6 +24,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "verify": verify,
     "bench": bench,
     "plot": plot,
+    "launch": launch,
     "info": info,
 }
 
@@ -31,7 +32,7 @@ _EPILOG = """\
 examples:
   python -m preprocess.figures videos/    # small clips to try it with; yours go into videos/CLASS/CLIP.avi
   seqbraid preprocess videos/ features/ --backbone resnet18
-  mpiexec -n 4 seqbraid train features/ --cell implicit --solver mgrit --coarsening 4 --output run/
+  seqbraid launch -n 4 -- train features/ --cell implicit --solver mgrit --coarsening 4 --output run/
   seqbraid evaluate run/ features/
   seqbraid predict run/ videos/run_left/run_left_000.avi
 
