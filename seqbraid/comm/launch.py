@@ -82,10 +82,16 @@ def world() -> Communicator:
     """Return the communicator of the whole job; a process started without a launcher gets `SingleProcess`.
 
     Raises `CommunicationError` where a launcher announced several ranks but MPI is missing or is another
-    implementation than the launcher's.
+    implementation than the launcher's, or where `srun` started several processes and told none its rank.
     """
     announced = launched_ranks()
     if announced == 1:
+        tasks = _first_number(("SLURM_STEP_NUM_TASKS",), 1)
+        if tasks > 1 and not any(name in os.environ for name in _RANKS):
+            raise CommunicationError(
+                f"srun started {tasks} processes and told none its rank, so each would run alone; add "
+                "--mpi=pmi2 for MPICH, --mpi=pmix for Open MPI, or take seqbraid launch"
+            )
         return SingleProcess()
     mpi = _import_mpi()
     size = mpi.COMM_WORLD.Get_size()
