@@ -258,8 +258,7 @@ def _job_of_other_machines(options: argparse.Namespace, command: list[str], host
     if hosts:
         # The machines of a cluster are alike, and this may be one of them.
         threads = threads or max(1, len(usable_cores()) // max(host.ranks for host in hosts))
-        where = ", ".join(f"{host.name} ({count(host.ranks, 'rank')})" for host in hosts)
-        _say(f"{size(options.ranks, threads)} on {where}")
+        _say(f"{size(options.ranks, threads)} on {_names(hosts)}")
     else:
         manager = next(manager for name, manager in _ALLOCATIONS.items() if name in os.environ)
         if threads is None:
@@ -281,9 +280,9 @@ def _job_of_slurm(options: argparse.Namespace, command: list[str], hosts: Sequen
         or max(1, available // options.ranks)
     )
     job_size = size(options.ranks, threads)
-    where = f"{hosts[0].ranks} on each of {', '.join(host.name for host in hosts)}, " if hosts else ""
+    where = f" on {_names(hosts)}" if hosts else ""
     what = f" (CPUs of its nodes: {nodes})" if available else ""
-    _say(f"{job_size}, {where}in Slurm job {os.environ['SLURM_JOB_ID']}{what}")
+    _say(f"{job_size}{where} in Slurm job {os.environ['SLURM_JOB_ID']}{what}")
     if 0 < available < options.ranks * threads:
         _say(
             f"warning: {job_size} outnumber the {count(available, 'CPU')} of the job, and srun may refuse "
@@ -291,6 +290,10 @@ def _job_of_slurm(options: argparse.Namespace, command: list[str], hosts: Sequen
         )
     _say("Slurm pins each rank; `-- info` shows to which cores" if options.pin else "not pinned")
     return Job(options.ranks, threads, command, hosts, pin=options.pin)
+
+
+def _names(hosts: Sequence[Host]) -> str:
+    return ", ".join(f"{host.name} ({count(host.ranks, 'rank')})" for host in hosts)
 
 
 def _slurm_cpus(text: str) -> int:

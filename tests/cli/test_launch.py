@@ -415,9 +415,12 @@ def test_within_an_allocation_srun_starts_and_pins_the_ranks(
     assert settings == dict.fromkeys(THREADS, "3")
     assert words[:4] == [str(srun), "-n", "4", "--cpus-per-task=3"]
     assert {"--cpu-bind=cores", "--kill-on-bad-exit=1", "--mpi=pmi2"} < set(words)
-    assert "4 ranks x 3 threads, in Slurm job 17 (CPUs of its nodes: 8(x2))" in layout
+    assert "4 ranks x 3 threads in Slurm job 17 (CPUs of its nodes: 8(x2))" in layout
     assert "Slurm pins each rank" in layout
     assert "warning" not in layout
+    _, words, layout = dry_run(capsys, "-n", "4", "--hosts", "n1,n2", "--", "info")
+    assert {"--nodelist=n1,n2", "--ntasks-per-node=2"} < set(words)
+    assert "on n1 (2 ranks), n2 (2 ranks) in Slurm job 17" in layout
 
 
 def test_slurm_s_own_numbers_are_the_defaults(
