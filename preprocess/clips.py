@@ -108,6 +108,11 @@ def labelled_clips(source: str | os.PathLike[str], options: SplitOptions) -> Lab
 
 def _class_folders(root: Path) -> list[tuple[str, str]]:
     """Return (class, path) of every video file `<class>/<file>` below `root`, in no order."""
+    if root.is_file():
+        raise DataError(
+            f"{root} is a file of no known kind; expected a folder <class>/<clip>, a .csv manifest, or "
+            "sensor data (a .zip or .npz file, or a folder of .npy files)"
+        )
     if not root.is_dir():
         raise DataError(
             f"{root} is not a folder; expected {root}/<class>/<clip>.avi (or .mp4, ...), or a .csv manifest"
@@ -133,6 +138,8 @@ def _require_two_classes(source: Path, clips: Sequence[tuple[str, str]]) -> None
     if not source.is_dir():
         raise DataError(f"{source} has clips of only one class ({min(names)}); expected two or more")
     found = f"only one class folder with videos ({min(names)})" if names else "no class folders"
+    if not names and any(_is_video(entry) for entry in source.iterdir()):
+        found = "videos but no class folders (is it a class itself? then name the folder above)"
     raise DataError(f"{source} has {found}; expected two or more folders {source}/<class>/ with video files")
 
 

@@ -61,6 +61,8 @@ def create_or_continue(
             damaged = store.damaged(bar.update)
         if damaged:
             say(f"{out}: {len(damaged)} clips do not match their checksums and are done again")
+        else:
+            say(f"{out}: every clip that is there matches its checksum")
         store.mark_pending(damaged)
     return store
 
@@ -79,7 +81,8 @@ def _first_difference(store: FeatureStore, wanted: Mapping[str, Any]) -> str | N
     if store.dtype.name != asked["dtype"]:
         return f"dtype {store.dtype.name}, now asked for {asked['dtype']}"
     if store.clips != asked["clips"]:
-        return f"other clips ({len(store.clips)} then, {len(asked['clips'])} now)"
+        changed = min(set(store.clips) ^ set(asked["clips"]), default="their order")
+        return f"other clips ({len(store.clips)} then, {len(asked['clips'])} now; {changed!r} is one of them)"
     if store.class_names != asked["class_names"] or store.labels.tolist() != asked["labels"]:
         return f"other classes ({', '.join(store.class_names[:5])}, ... then)"
     return None

@@ -193,10 +193,9 @@ def _report(store: FeatureStore, tallies: Sequence[_Tally], seconds: float) -> N
         for clip in sorted(failures):
             _say_aside(f"  {clip}: {failures[clip]}")
     clips, frames = sum(tally.clips for tally in tallies), sum(tally.frames for tally in tallies)
-    _say(
-        f"{clips} clips, {frames} frames in {seconds:.1f} s ({frames / seconds:.1f} frames/s); "
-        f"{int((store.lengths > 0).sum())} of {len(store)} clips are in {store.folder}"
-    )
+    rate = f"{clips} clips, {frames} frames in {seconds:.1f} s ({frames / seconds:.1f} frames/s)"
+    there = f"{int((store.lengths > 0).sum())} of {len(store)} clips are in {store.folder}"
+    _say(f"{rate if clips else 'nothing new'}; {there}")
 
 
 def _first_failure(tallies: Sequence[_Tally]) -> str:

@@ -31,6 +31,7 @@ example (the first command makes eight classes of small clips to try it with):
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from seqbraid.cli.arguments import add_threads_argument, fraction, whole
@@ -181,6 +182,8 @@ def _run_videos(options: argparse.Namespace, comm: object) -> None:
     from preprocess.pipeline import Sampling
     from seqbraid.comm import as_communicator
 
+    if options.splits is not None:
+        _refuse(options, ("draw", "test_fraction", "seed"), f"{options.splits} divides the clips")
     classes = SUBSETS[options.subset] if options.subset else options.classes
     splits = SplitOptions(
         splits=options.splits,
@@ -206,12 +209,17 @@ def _run_videos(options: argparse.Namespace, comm: object) -> None:
 def _run_sequences(options: argparse.Namespace, comm: object) -> None:
     from preprocess.sequences import store_sequences
     from seqbraid.comm import as_communicator
+
+    _refuse(options, _OF_VIDEOS, f"{options.source} holds sequences, not videos")
+    store_sequences(options.source, options.out, as_communicator(comm), options.dtype, options.check)
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Raise `OptionsError` for the first of these options that was given and would have no effect."""
     from seqbraid.errors import OptionsError
 
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    for name in _OF_VIDEOS:
+    for name in names:
         if getattr(options, name) != parser.get_default(name):
-            flag = "--" + name.replace("_", "-")
-            raise OptionsError(f"{options.source} holds sequences; {flag} is for videos, leave it out")
-    store_sequences(options.source, options.out, as_communicator(comm), options.dtype, options.check)
+            raise OptionsError(f"{why}; leave --{name.replace('_', '-')} out")

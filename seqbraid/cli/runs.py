@@ -68,8 +68,8 @@ def open_for_run(folder: Path, trained: dict[str, Any], data: Path, split: str |
     if split is None and wanted is not None and (names := split_names(data)):
         if wanted not in names:
             raise DataError(
-                f"{folder} was trained on the split {wanted}, which {data} lacks; choose one of its own "
-                f"with --split: {', '.join(names)}"
+                f"{folder} was trained on the split {wanted}, which {data} lacks; only where the "
+                f"run has seen none of their test clips, name one of its own with --split: {', '.join(names)}"
             )
         dataset = open_dataset(data, wanted)
         then, now = trained.get("split_sha256", {}), dataset.split_sha256

@@ -232,7 +232,7 @@ def test_a_split_that_is_not_there_is_refused(
     other = make_store(tmp_path / "other", splits={"drawn": SPLITS["1"], "again": SPLITS["1"]})
     line = refuse(capsys, "evaluate", job / "lengths", other)
     assert "lengths was trained on the split 1, which" in line
-    assert "other lacks; choose one of its own with --split: drawn, again" in line
+    assert "name one of its own with --split: drawn, again" in line
     said = measured(capsys, job / "lengths", other, "--split", "drawn")
     assert said == measured(capsys, job / "lengths", job / "store")
     np.savez(tmp_path / "data.npz", x_train=np.zeros((2, 3, 2)), y_train=[0, 1], x_test=0, y_test=0)

@@ -425,3 +425,13 @@ def test_classes_of_a_manifest_are_chosen_and_counted(tmp_path: Path) -> None:
 def test_a_folder_may_be_called_as_a_manifest(tmp_path: Path) -> None:
     touch(tmp_path / "clips.csv", "run/a.avi", "run/b.avi", "walk/a.avi")
     assert labelled_clips(tmp_path / "clips.csv", DRAWN).class_names == ["run", "walk"]
+
+
+def test_what_is_no_data_set_is_told_with_what_is(tmp_path: Path) -> None:
+    (tmp_path / "clip.avi").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"clip\.avi is a file of no known kind; expected a folder .* \.npz"):
+        labelled_clips(tmp_path / "clip.avi", SplitOptions())
+    with pytest.raises(
+        DataError, match=r"videos but no class folders \(is it a class itself\? then name the"
+    ):
+        labelled_clips(tmp_path, SplitOptions())

@@ -22,7 +22,7 @@ from preprocess.unseen import backbone_from_options, features_of_clips
 from seqbraid.cli import preprocess as command
 from seqbraid.comm import SingleProcess
 from seqbraid.data.store import FeatureStore
-from seqbraid.errors import DataError
+from seqbraid.errors import DataError, OptionsError
 
 SAMPLING = Sampling(frames=6, size=32)
 OPTIONS = ExtractOptions(backbone="squeezenet1_1", weights="random:0", layer="pool", sampling=SAMPLING)
@@ -240,7 +240,7 @@ def test_a_store_made_with_other_options_is_not_continued(
 def test_a_store_of_other_clips_is_not_continued(videos: Path, tmp_path: Path) -> None:
     run_extract(videos, tmp_path / "out")
     shutil.copy(videos / "jump" / "clip 0.avi", videos / "jump" / "new.avi")
-    with pytest.raises(DataError, match=r"other clips \(6 then, 7 now\)"):
+    with pytest.raises(DataError, match=r"other clips \(6 then, 7 now; 'jump/new\.avi' is one"):
         run_extract(videos, tmp_path / "out")
 
 
@@ -361,3 +361,28 @@ print([name for name in ("torchvision", "cv2") if name in sys.modules])
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("videos out --splits splits --seed 1", "splits divides the clips; leave --seed out"),
+        ("videos out --splits splits --draw random", "splits divides the clips; leave --draw out"),
+        ("arrays.npz out --size 64", r"arrays\.npz holds sequences, not videos; leave --size out"),
+        ("arrays.npz out --strict", r"arrays\.npz holds sequences, not videos; leave --strict out"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(arguments: str, message: str) -> None:
+    with pytest.raises(OptionsError, match=message):
+        command.run(parse(*arguments.split()))
+
+
+def test_a_store_that_needs_nothing_says_so(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_extract(videos, tmp_path / "out")
+    capsys.readouterr()
+    run_extract(videos, tmp_path / "out", check=True)
+    said = capsys.readouterr().out
+    assert "every clip that is there matches its checksum" in said
+    assert f"nothing new; 6 of 6 clips are in {tmp_path / 'out'}" in said
