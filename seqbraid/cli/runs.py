@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,14 +73,19 @@ def open_for_run(folder: Path, trained: dict[str, Any], data: Path, split: str |
                 f"run has seen none of their test clips, name one of its own with --split: {', '.join(names)}"
             )
         dataset = open_dataset(data, wanted)
-        then, now = trained.get("split_sha256", {}), dataset.split_sha256
-        if then.get("clips") == now["clips"] and then.get("marks") != now["marks"]:
+        if _divided_otherwise(trained, dataset):
             raise DataError(
                 f"the split {wanted} of {data} is another than when {folder} was trained, so its test clips "
                 f"may have been trained on; train again, or say --split {wanted} to measure all the same"
             )
     else:
         dataset = open_dataset(data, split)
+        if split is not None and _divided_otherwise(trained, dataset):
+            warnings.warn(
+                f"{folder} was trained on another split of these clips ({wanted}), so it may know test clips "
+                f"of {split}; the accuracy is then too high",
+                stacklevel=2,
+            )
     require_same_features(folder, trained["features"], data, dataset.options)
     if trained["class_names"] != dataset.class_names:
         raise DataError(
@@ -87,6 +93,12 @@ def open_for_run(folder: Path, trained: dict[str, Any], data: Path, split: str |
             f"trained on {', '.join(trained['class_names'])}; give data of the same classes, or train anew"
         )
     return dataset
+
+
+def _divided_otherwise(trained: dict[str, Any], dataset: Dataset) -> bool:
+    """Return whether the run was trained on the same clips, divided in another way."""
+    then, now = trained.get("split_sha256", {}), dataset.split_sha256
+    return bool(now) and then.get("clips") == now["clips"] and then.get("marks") != now["marks"]
 
 
 def require_same_features(run: Path, trained: dict[str, Any], data: Path, given: dict[str, Any]) -> None:
