@@ -76,7 +76,8 @@ class Launcher:
     @property
     def major(self) -> int:
         """The first number of the version."""
-        return int(re.match(r"\d*", self.version)[0] or 0)  # type: ignore[index]
+        found = re.match(r"\d+", self.version)
+        return int(found[0]) if found else 0
 
 
 def python() -> list[str]:
