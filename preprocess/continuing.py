@@ -12,7 +12,7 @@ from seqbraid.data.store import FeatureStore
 from seqbraid.errors import DataError
 from seqbraid.progress import progress_bar
 
-__all__ = ["create_or_continue"]
+__all__ = ["create_or_continue", "redo_damaged"]
 
 
 def create_or_continue(
@@ -57,14 +57,19 @@ def create_or_continue(
         store.update_header(**divided)
     store.mark_pending(store.failed())
     if check:
-        with progress_bar(len(store), "verifying", "clip") as bar:
-            damaged = store.damaged(bar.update)
-        if damaged:
-            say(f"{out}: {len(damaged)} clips do not match their checksums and are done again")
-        else:
-            say(f"{out}: every clip that is there matches its checksum")
-        store.mark_pending(damaged)
+        redo_damaged(store, "clip", say)
     return store
+
+
+def redo_damaged(store: FeatureStore, unit: str, say: Callable[[str], None]) -> None:
+    """Make what does not match its checksum pending again, and `say` what was found; for one rank."""
+    with progress_bar(len(store), "verifying", unit) as bar:
+        damaged = store.damaged(bar.update)
+    if damaged:
+        say(f"{store.folder}: {len(damaged)} {unit}s do not match their checksums and are done again")
+    else:
+        say(f"{store.folder}: every {unit} that is there matches its checksum")
+    store.mark_pending(damaged)
 
 
 def _first_difference(store: FeatureStore, wanted: Mapping[str, Any]) -> str | None:

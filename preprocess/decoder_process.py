@@ -80,7 +80,7 @@ def main() -> None:
         _serve(requests, output)
     except BrokenPipeError:
         os._exit(0)
-    except BaseException:
+    except Exception:
         traceback.print_exc()
         # Python's own way out aborts with a core dump, since a thread is reading standard input.
         os._exit(1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from preprocess.continuing import redo_damaged
 from seqbraid.comm import Communicator, on_first_rank
 from seqbraid.data.arrays import ArrayPart, LabelledArrays, is_array_folder, read_arrays
 from seqbraid.data.store import FeatureStore
@@ -52,7 +53,7 @@ def store_sequences(
     def share_out() -> list[int]:
         store = _create_or_continue(source, out, arrays, dtype)
         if check:
-            _mark_damaged(store)
+            redo_damaged(store, "sequence", _say)
         pending: list[int] = store.pending().tolist()
         _say(_opening(store, arrays, len(pending), comm.size))
         return pending
@@ -100,14 +101,6 @@ def _create_or_continue(source: Path, out: Path, arrays: LabelledArrays, dtype: 
         source=place,
         subjects=arrays.subjects,
     )
-
-
-def _mark_damaged(store: FeatureStore) -> None:
-    with progress_bar(len(store), "verifying", "sequence") as bar:
-        damaged = store.damaged(bar.update)
-    if damaged:
-        _say(f"{store.folder}: {len(damaged)} sequences do not match their checksums and are stored again")
-    store.mark_pending(damaged)
 
 
 def _opening(store: FeatureStore, arrays: LabelledArrays, pending: int, ranks: int) -> str:

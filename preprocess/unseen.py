@@ -22,9 +22,7 @@ __all__ = ["backbone_from_options", "features_of_clips"]
 def features_of_clips(
     paths: Sequence[str | os.PathLike[str]],
     backbone: Backbone,
-    frames: int,
-    size: int,
-    stride: int = 1,
+    sampling: Sampling,
     warn: Callable[[str], None] | None = None,
 ) -> list[npt.NDArray[np.float32]]:
     """Return the features (n_i, F) of each video file, in memory.
@@ -33,7 +31,7 @@ def features_of_clips(
     `DecodeError` for a file of which no frame can be decoded.
     """
     features: dict[int, npt.NDArray[np.float32]] = {}
-    for result in clip_features(paths, backbone, Sampling(frames, size, stride)):
+    for result in clip_features(paths, backbone, sampling):
         if result.features is None:
             assert result.error is not None
             raise result.error

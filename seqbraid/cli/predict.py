@@ -110,11 +110,12 @@ def _reader(trained: dict[str, Any], weights: str | None) -> Callable[[Path], An
     if "backbone" not in features:
         return lambda path: _read_array(path, feature_size)
 
+    from preprocess.pipeline import Sampling
     from preprocess.unseen import backbone_from_options, features_of_clips
 
     backbone = backbone_from_options(features, weights)
-    frames, size, stride = features["frames"], features["size"], features.get("stride", 1)
-    return lambda path: features_of_clips([path], backbone, frames, size, stride)[0]
+    sampling = Sampling.of(features)
+    return lambda path: features_of_clips([path], backbone, sampling)[0]
 
 
 def _read_array(path: Path, feature_size: int) -> Any:

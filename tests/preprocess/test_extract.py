@@ -258,7 +258,7 @@ def test_the_backbone_of_a_store_is_found_again(videos: Path, tmp_path: Path) ->
     store = run_extract(videos, tmp_path / "out")
     backbone = backbone_from_options(store.options)
     paths = [videos / store.clips[index] for index in (2, 0)]
-    arrays = features_of_clips(paths, backbone, store.options["frames"], store.options["size"])
+    arrays = features_of_clips(paths, backbone, Sampling.of(store.options))
     assert [array.shape for array in arrays] == [(6, 512), (3, 512)]
     np.testing.assert_array_equal(arrays[0], store.features[2])
     np.testing.assert_array_equal(arrays[1], store.features[0, :3])
@@ -282,7 +282,7 @@ def test_clips_in_memory_pass_warnings_on(videos: Path) -> None:
     keep_frames(path, 5)
     heard: list[str] = []
     backbone = load_backbone("squeezenet1_1", "random:0")
-    features_of_clips([path], backbone, 100, 32, warn=heard.append)
+    features_of_clips([path], backbone, Sampling(100, 32), warn=heard.append)
     assert heard == [f"{path}: 5 of 8 frames decoded"]
 
 

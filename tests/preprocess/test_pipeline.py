@@ -246,14 +246,14 @@ def test_features_of_clips_come_in_the_order_of_the_list(paths: list[Path], back
     said: list[str] = []
     before = torch.get_num_threads()
     torch.set_num_threads(4)  # so many have two decoders, and clips overtake each other
-    features = features_of_clips([paths[index] for index in order], backbone, 5, 40, 3, said.append)
+    features = features_of_clips([paths[index] for index in order], backbone, Sampling(5, 40, 3), said.append)
     torch.set_num_threads(before)
     for each, index in zip(features, order, strict=True):
         frames, _, _ = truth(paths[index], Sampling(5, 40, 3))
         assert frames is not None
         np.testing.assert_array_equal(each, backbone.features(frames))
     assert said == [f"{paths[8]}: {truth(paths[8], Sampling(5, 40, 3))[1]}"]
-    assert features_of_clips([], backbone, 5, 40) == []
+    assert features_of_clips([], backbone, Sampling(5, 40)) == []
 
 
 def test_features_of_clips_raise_the_first_error_and_leave_nothing_behind(
@@ -261,7 +261,7 @@ def test_features_of_clips_raise_the_first_error_and_leave_nothing_behind(
 ) -> None:
     living = threading.enumerate()
     with pytest.raises(DecodeError, match=r"empty\.avi: the file is empty") as caught:
-        features_of_clips([paths[9], *paths[:8]], backbone, 20, 32)
+        features_of_clips([paths[9], *paths[:8]], backbone, Sampling(20, 32))
     # While the traceback keeps every frame of the call alive.
     assert caught.tb is not None
     assert threading.enumerate() == living

@@ -173,7 +173,7 @@ def test_damaged_sequences_are_stored_again_when_asked(
     store_sequences(source, tmp_path / "out", SingleProcess())
     assert contents(tmp_path / "out") != whole
     store_sequences(source, tmp_path / "out", SingleProcess(), check=True)
-    assert "1 sequences do not match their checksums and are stored again" in capsys.readouterr().out
+    assert "1 sequences do not match their checksums and are done again" in capsys.readouterr().out
     assert contents(tmp_path / "out") == whole
 
 
