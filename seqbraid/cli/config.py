@@ -1,0 +1,221 @@
+"""Options from a TOML file: flat keys named as the long options, `hidden-size = 100`.
+
+The command line wins over the file, which wins over the defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import tomli_w
+
+from seqbraid.errors import OptionsError
+from seqbraid.files import write_text
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["add_config_argument", "apply_config", "read_config", "require", "write_config"]
+
+# What belongs to one call of a command, not to what it computes.
+_NEVER_READ = frozenset({"config", "help", "resume"})
+_NEVER_WRITTEN = frozenset({"overwrite"})
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --config; `options.parser` becomes `parser`, where `apply_config` and `write_config` look for it.
+
+    What a file may give must not be required by `parser`; `require` tells afterwards what is missing.
+    """
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of options, named as here without the dashes (hidden-size = 100); the command line "
+        "wins over it; paths in it start from the current directory, as on the command line",
+    )
+    parser.set_defaults(parser=parser)
+
+
+def apply_config(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, options: argparse.Namespace
+) -> argparse.Namespace:
+    """Return `options`, what `parser` made of `arguments`; where they name a file, together with its options.
+
+    Raises `OptionsError` for a file that `read_config` refuses.
+    """
+    if getattr(options, "config", None) is None:
+        return options
+    options.parser.set_defaults(**read_config(options.config, options.parser))
+    return parser.parse_args(arguments)
+
+
+def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Return the options in the TOML file `path` by their names in the namespace of `parser`.
+
+    Keys are the long options with - or _ and the names of positional arguments. Values pass the options' own
+    types and choices; flags take true or false, options of several values a list. Raises `OptionsError`
+    naming the file and what in it is wrong.
+    """
+    actions = _actions(parser)
+    by_name = {name.replace("-", "_"): name for name in actions}
+    values: dict[str, Any] = {}
+    for key, value in _read_toml(path).items():
+        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict) for v in value)):
+            raise OptionsError(f"{path}: {key!r} is a table; write its options as plain lines, NAME = VALUE")
+        name = by_name.get(key.replace("-", "_"))
+        if name is None:
+            raise OptionsError(f"{path}: {_unknown(key, list(actions), parser)}")
+        action = actions[name]
+        if action.dest in values:
+            raise OptionsError(f"{path}: {name} is given twice; leave one")
+        try:
+            values[action.dest] = _parsed(action, value)
+        except ValueError as error:
+            raise OptionsError(f"{path}: {name}: {error}") from error
+    return values
+
+
+def write_config(path: Path, parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Write a TOML file that repeats a run: every option of `parser` at its value in `options`.
+
+    Those at None, which TOML lacks, become comments; --config, --resume and --overwrite are left out.
+    Raises `TypeError` for a value that is no text, number, truth value or path, nor a list of such.
+    """
+    output = " --output ANOTHER" if hasattr(options, "output") else ""
+    lines = [f"# To repeat this, where it was started: {parser.prog} --config THIS_FILE{output}"]
+    for name, action in _actions(parser).items():
+        if action.dest in _NEVER_WRITTEN:
+            continue
+        value = _plain(name, getattr(options, action.dest))
+        if value is None:
+            lines.append(f"# {name} is not given")
+        elif not _is_text(value):
+            lines.append(f"# {name} is {value!a}, which is no UTF-8; give it on the command line")
+        else:
+            lines.append(tomli_w.dumps({name: value == action.const if _is_flag(action) else value}).rstrip())
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def require(parser: argparse.ArgumentParser, options: argparse.Namespace, *destinations: str) -> None:
+    """Raise `OptionsError` naming those of `destinations` that neither command line nor file gave."""
+    missing = [
+        action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
+        for action in _actions(parser).values()
+        if action.dest in destinations and getattr(options, action.dest) is None
+    ]
+    if missing:
+        raise OptionsError(f"{', '.join(missing)} must be given, on the command line or in a --config file")
+
+
+def _actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """Return the options that a file may hold, by the names that they have there."""
+    actions = {}
+    for action in parser._actions:  # argparse has no public list of them
+        if action.dest in _NEVER_READ or action.default == argparse.SUPPRESS:
+            continue
+        if not (
+            _is_flag(action) or isinstance(action, argparse._StoreAction | argparse.BooleanOptionalAction)
+        ):
+            raise TypeError(
+                f"{action.dest}: options of the kind {type(action).__name__} have no form in a file"
+            )
+        long = (text[2:] for text in action.option_strings if text.startswith("--"))
+        actions[next(long, action.dest)] = action
+    return actions
+
+
+def _is_flag(action: argparse.Action) -> bool:
+    return action.nargs == 0 and isinstance(action.const, bool)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise OptionsError(
+            f"{path} cannot be read ({error.strerror}); --config takes a TOML file of options"
+        ) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise OptionsError(f"{path} is no UTF-8 text (at line {line}); save it as UTF-8") from error
+    try:
+        values: dict[str, Any] = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        last = text.rstrip("\n").count("\n") + 1
+        what = str(error).replace("at end of document", f"at line {last}, the last")
+        raise OptionsError(f"{path} is no TOML: {what}; write NAME = VALUE, text in quotes") from error
+    return values
+
+
+def _unknown(key: str, names: list[str], parser: argparse.ArgumentParser) -> str:
+    word = key.replace("_", "-")
+    if word in _NEVER_READ:
+        return f"{word} is for the command line alone; remove it"
+    near = difflib.get_close_matches(word, names, 1)
+    remedy = f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"
+    return f"{key!r} is no option of {parser.prog}; {remedy}"
+
+
+def _parsed(action: argparse.Action, value: Any) -> Any:
+    """Return what the command line would make of `value`; raises `ValueError` where it refuses."""
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r} is neither true nor false")
+        return value if action.const is None else value == action.const
+    if action.nargs in (None, "?"):
+        return _parsed_word(action, value)
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is not a list; put it into [ ]")
+    if isinstance(action.nargs, int) and len(value) != action.nargs:
+        raise ValueError(f"{len(value)} values; expected {action.nargs}")
+    if action.nargs == "+" and not value:
+        raise ValueError("the list is empty; expected at least one value")
+    return [_parsed_word(action, each) for each in value]
+
+
+def _parsed_word(action: argparse.Action, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        shown = str(value).lower() if isinstance(value, bool) else value
+        raise ValueError(f"{shown} is neither text in quotes nor a number")
+    word = str(value)
+    if "\0" in word:
+        raise ValueError(f"{word!r} holds the character of number 0, which no argument can")
+    convert: Any = action.type or str
+    try:
+        result = convert(word)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"invalid {getattr(convert, '__name__', convert)} value: {word!r}") from error
+    if action.choices is not None and result not in action.choices:
+        raise ValueError(f"invalid choice: {result!r} (choose from {', '.join(map(repr, action.choices))})")
+    return result
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(name, each) for each in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{name}: {value!r} has no form in TOML")
+
+
+def _is_text(value: Any) -> bool:
+    """Return whether all text in `value` can be written; names of files may hold bytes that are no UTF-8."""
+    if isinstance(value, list):
+        return all(map(_is_text, value))
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
