@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqbraid.comm import SimulatedWorld
+    from seqbraid.comm import ProcessGrid, SimulatedWorld
     from seqbraid.errors import SeqbraidError
     from seqbraid.gru import GRU, sum_gradients
     from seqbraid.mgrit import (
@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GRU",
     "MGRIT",
+    "ProcessGrid",
     "SeqbraidError",
     "Serial",
     "SimulatedWorld",
@@ -35,6 +36,7 @@ __all__ = [
 
 _HOMES = {
     "GRU": "seqbraid.gru",
+    "ProcessGrid": "seqbraid.comm",
     "SeqbraidError": "seqbraid.errors",
     "SimulatedWorld": "seqbraid.comm",
     "sum_gradients": "seqbraid.gru",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqbraid.bench.layer import Layer, forward_backward, gradient_of
 from seqbraid.comm import Communicator, SimulatedWorld
-from seqbraid.comm.simulated import SimulatedRank
+from seqbraid.comm.simulated_communicator import SimulatedCommunicator
 from seqbraid.mgrit import MGRIT, local_slice
 
 __all__ = ["SimulatedPass", "simulate"]
@@ -52,7 +52,7 @@ def simulate(layer: Layer, solver: MGRIT, world: SimulatedWorld) -> SimulatedPas
     """Run one pass on the ranks of `world`; each builds its module and takes its slice before the start."""
 
     def on_rank(comm: Communicator) -> _Share:
-        assert isinstance(comm, SimulatedRank)
+        assert isinstance(comm, SimulatedCommunicator)
         module = layer.module(solver, comm)
         x = layer.series[local_slice(layer.size.T, comm, solver)]
         comm.barrier("start of the measured pass")

@@ -1,6 +1,6 @@
-"""Communicators: a single process, and MPI."""
+"""Communicators: a single process, MPI, simulated ranks; and ranks as a grid."""
 
-from seqbraid.comm.base import Communicator
+from seqbraid.comm.base import Communicator, Pending
 from seqbraid.comm.buffers import sum_in_one_message
 from seqbraid.comm.first_rank import on_first_rank
 from seqbraid.comm.launch import (
@@ -14,6 +14,7 @@ from seqbraid.comm.launch import (
     world,
 )
 from seqbraid.comm.mpi import MPICommunicator
+from seqbraid.comm.process_grid import ProcessGrid, as_grid
 from seqbraid.comm.simulated import SimulatedWorld
 from seqbraid.comm.single import SingleProcess
 from seqbraid.comm.task_queue import TaskQueue
@@ -21,10 +22,13 @@ from seqbraid.comm.task_queue import TaskQueue
 __all__ = [
     "Communicator",
     "MPICommunicator",
+    "Pending",
+    "ProcessGrid",
     "SimulatedWorld",
     "SingleProcess",
     "TaskQueue",
     "as_communicator",
+    "as_grid",
     "launched_rank",
     "launched_ranks",
     "on_first_rank",

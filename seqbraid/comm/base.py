@@ -1,4 +1,4 @@
-"""What a solve needs of its ranks: a few blocking calls on tensors, in one small protocol."""
+"""What a solve needs of its ranks: a few calls on tensors, in one small protocol."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-__all__ = ["Communicator"]
+__all__ = ["Communicator", "Pending"]
+
+
+class Pending(Protocol):
+    """A sum that was started."""
+
+    def wait(self) -> Tensor:
+        """Wait, within the time limit, and return the tensor, now summed; again at later calls."""
 
 
 class Communicator(Protocol):
@@ -29,6 +36,13 @@ class Communicator(Protocol):
     def all_reduce(self, tensor: Tensor, what: str) -> Tensor:
         """Sum `tensor` over the ranks in place, the same result on each, and return it."""
 
+    def start_all_reduce(self, tensor: Tensor, what: str) -> Pending:
+        """Begin to sum `tensor` over the ranks, and return without waiting for them.
+
+        The tensor must be left alone until the sum is waited for; then it holds it, the same on each rank.
+        Other calls may come in between, in the same order on every rank.
+        """
+
     def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
         """Overwrite `tensor` with the one of `root`, in place, and return it."""
 
@@ -37,6 +51,12 @@ class Communicator(Protocol):
 
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """Small Python values of all ranks in rank order; for set-up and reports, not inside a solve."""
+
+    def split(self, ranks: Sequence[int]) -> Communicator:
+        """Return the communicator of `ranks` of this one, in this order; the same again for the same ranks.
+
+        Collective: every rank names the group that it is in itself, and all groups are of one size.
+        """
 
     def clock(self) -> float:
         """Return seconds that pass as work and waiting do, from any beginning."""

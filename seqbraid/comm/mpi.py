@@ -6,11 +6,13 @@ import itertools
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from seqbraid.comm.single import SingleProcess
 from seqbraid.errors import CommunicationError, OptionsError
 
 __all__ = ["MPICommunicator", "wrap_mpi"]
@@ -32,18 +34,24 @@ def _time_limit() -> float:
 class MPICommunicator:
     """An `mpi4py` communicator behind the `Communicator` protocol.
 
-    The communicator is duplicated, so that messages of the solver never meet messages of the caller.
+    The communicator is duplicated, so that messages of the solver never meet messages of the caller; one that
+    nobody else has need not be.
     A wait longer than `time_limit` seconds (default: the environment variable SEQBRAID_TIME_LIMIT, else
     600) raises `CommunicationError` naming the call that this rank was in.
     """
 
-    def __init__(self, mpi_communicator: Any, time_limit: float | None = None) -> None:
-        self._mpi = mpi_communicator.Dup()
+    def __init__(
+        self, mpi_communicator: Any, time_limit: float | None = None, duplicate: bool = True
+    ) -> None:
+        self._mpi = mpi_communicator.Dup() if duplicate else mpi_communicator
         self.rank: int = self._mpi.Get_rank()
         self.size: int = self._mpi.Get_size()
         self.time_limit = _time_limit() if time_limit is None else time_limit
         # Sends in flight: MPI reads the buffer until the request completes, so both are kept till then.
         self._in_flight: list[tuple[Any, Tensor]] = []
+        # Sums under way: MPI reads and writes their buffers even where nobody waits for them any more.
+        self._under_way: list[_StartedSum] = []
+        self._splits: dict[tuple[int, ...], MPICommunicator] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MPICommunicator:
         """Return itself: a copied module works with the same ranks."""
@@ -62,22 +70,28 @@ class MPICommunicator:
     def receive(self, tensor: Tensor, source: int, what: str) -> Tensor:
         """See `Communicator.receive`."""
         buffer = _host_buffer(tensor)
-        self._wait(self._mpi.Irecv(buffer.numpy(), source, _TAG), f"{what} (a message from rank {source})")
+        self.wait_for(self._mpi.Irecv(buffer.numpy(), source, _TAG), f"{what} (a message from rank {source})")
         return _store(buffer, tensor)
 
     def all_reduce(self, tensor: Tensor, what: str) -> Tensor:
         """See `Communicator.all_reduce`."""
+        return self.start_all_reduce(tensor, what).wait()
+
+    def start_all_reduce(self, tensor: Tensor, what: str) -> _StartedSum:
+        """See `Communicator.start_all_reduce`."""
         buffer = tensor.detach().to("cpu").contiguous()
         total = torch.empty_like(buffer)
-        self._wait(self._mpi.Iallreduce(buffer.numpy(), total.numpy()), what)
-        return _store(total, tensor)
+        request = self._mpi.Iallreduce(buffer.numpy(), total.numpy())
+        self._under_way = [started for started in self._under_way if not started.request.Test()]
+        self._under_way.append(_StartedSum(self, request, buffer, total, tensor, what))
+        return self._under_way[-1]
 
     def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
         """See `Communicator.broadcast`."""
         buffer = _host_buffer(tensor)
         if self.rank == root and buffer is not tensor:
             buffer.copy_(tensor)
-        self._wait(self._mpi.Ibcast(buffer.numpy(), root), f"{what} (a broadcast from rank {root})")
+        self.wait_for(self._mpi.Ibcast(buffer.numpy(), root), f"{what} (a broadcast from rank {root})")
         return _store(buffer, tensor)
 
     def all_gather(self, share: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
@@ -87,7 +101,7 @@ class MPICommunicator:
         size_of_one = buffer[:1].numel()
         elements = [count * size_of_one for count in counts]
         starts = list(itertools.accumulate(elements[:-1], initial=0))
-        self._wait(self._mpi.Iallgatherv(mine.numpy(), [buffer.numpy(), (elements, starts)]), what)
+        self.wait_for(self._mpi.Iallgatherv(mine.numpy(), [buffer.numpy(), (elements, starts)]), what)
         return _store(buffer, everything)
 
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
@@ -95,6 +109,22 @@ class MPICommunicator:
         self.barrier(what)  # bounded in time, which mpi4py's own gathering of objects is not
         gathered: list[Any] = self._mpi.allgather(value)
         return gathered
+
+    def split(self, ranks: Sequence[int]) -> MPICommunicator | SingleProcess:
+        """See `Communicator.split`; a rank alone needs no communicator of MPI."""
+        chosen = tuple(ranks)
+        if len(chosen) == 1:
+            return SingleProcess()
+        if chosen == tuple(range(self.size)):
+            return self
+        # Bounded in time, which making a communicator is not.
+        self.barrier(f"making communicators of {len(chosen)} of {self.size} ranks")
+        if chosen not in self._splits:
+            group = self._mpi.Get_group().Incl(chosen)
+            # Other groups may have theirs already, and not come to this call.
+            of_group = self._mpi.Create_group(group)
+            self._splits[chosen] = MPICommunicator(of_group, self.time_limit, duplicate=False)
+        return self._splits[chosen]
 
     def clock(self) -> float:
         """See `Communicator.clock`: wall time."""
@@ -119,10 +149,10 @@ class MPICommunicator:
 
     def barrier(self, what: str) -> None:
         """See `Communicator.barrier`."""
-        self._wait(self._mpi.Ibarrier(), what)
+        self.wait_for(self._mpi.Ibarrier(), what)
 
-    def _wait(self, request: Any, what: str) -> None:
-        """Poll: MPI's own waits have no time limit, and spin on a core that others may need."""
+    def wait_for(self, request: Any, what: str) -> None:
+        """Wait for a request; polls: MPI's own waits have no time limit, and spin on a core others may need."""
         start = time.monotonic()
         polls = 0
         while not request.Test():
@@ -137,6 +167,27 @@ class MPICommunicator:
                     "call it. Every rank must make the same calls; SEQBRAID_TIME_LIMIT sets the limit"
                 )
             time.sleep(2e-5 if waited < 0.05 else 1e-3)
+
+
+@dataclass(eq=False)
+class _StartedSum:
+    """A request, and the buffers that MPI reads and writes until it completes; see `Pending`."""
+
+    communicator: MPICommunicator
+    request: Any
+    buffer: Tensor
+    total: Tensor
+    tensor: Tensor
+    what: str
+    waited: bool = False
+
+    def wait(self) -> Tensor:
+        """See `Pending.wait`."""
+        if not self.waited:
+            self.communicator.wait_for(self.request, self.what)
+            _store(self.total, self.tensor)
+            self.waited = True
+        return self.tensor
 
 
 _wrapper_key: int | None = None

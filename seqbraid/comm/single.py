@@ -11,6 +11,17 @@ from torch import Tensor
 __all__ = ["SingleProcess"]
 
 
+class _Finished:
+    """A sum over one rank."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def wait(self) -> Tensor:
+        """See `Pending.wait`."""
+        return self._tensor
+
+
 class SingleProcess:
     """One rank: reductions and broadcasts return what they were given."""
 
@@ -29,6 +40,10 @@ class SingleProcess:
         """Return `tensor`."""
         return tensor
 
+    def start_all_reduce(self, tensor: Tensor, what: str) -> _Finished:
+        """See `Communicator.start_all_reduce`; there is nothing to wait for."""
+        return _Finished(tensor)
+
     def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
         """Return `tensor`."""
         return tensor
@@ -40,6 +55,10 @@ class SingleProcess:
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """Return `[value]`."""
         return [value]
+
+    def split(self, ranks: Sequence[int]) -> SingleProcess:
+        """Return itself."""
+        return self
 
     def clock(self) -> float:
         """See `Communicator.clock`: wall time."""
