@@ -152,7 +152,7 @@ class MPICommunicator:
         self.wait_for(self._mpi.Ibarrier(), what)
 
     def wait_for(self, request: Any, what: str) -> None:
-        """Wait for a request; polls: MPI's own waits have no time limit, and spin on a core others may need."""
+        """Wait by polling: MPI's own waits have no time limit, and spin on a core that others may need."""
         start = time.monotonic()
         polls = 0
         while not request.Test():

@@ -224,9 +224,11 @@ def _solve_forward(
     several = plan.mgrit is not None or plan.communicator.size > 1
     if several and plan.keeps_states:
         projection = projection.kept(recurrence.sweeps)
-    coarse = None
+    coarse, coarse_seconds = None, 0.0
     if plan.mgrit is not None:
+        before = plan.communicator.clock()
         coarse = _coarse_level(x, w_ih, b_ih, counts, recurrence, plan.mgrit, plan)
+        coarse_seconds = plan.communicator.clock() - before
     states = empty_series((*x.shape[:2], h0.shape[-1]), x)
     factors = empty_series((*x.shape[:2], 5, h0.shape[-1]), x) if for_adjoint and plan.keeps_states else None
     inputs = Trajectory(recurrence, plan.intervals, h0.unsqueeze(0), counts, None, None, projection)
@@ -238,7 +240,12 @@ def _solve_forward(
     kept += [] if coarse is None else [coarse.inputs]
     entry = _entry(plan, solution, problem.sweeps, neighbours, start)
     kept_bytes = sum(tensor.nbytes for tensor in kept) if for_adjoint else 0
-    entry = replace(entry, kept_bytes=kept_bytes, steps=len(x))
+    entry = replace(
+        entry,
+        kept_bytes=kept_bytes,
+        steps=len(x),
+        coarse_seconds=entry.coarse_seconds + coarse_seconds,
+    )
     return states, trajectory, coarse, entry, solution.squares
 
 
@@ -356,6 +363,7 @@ def _entry(
         solution.coarse_sequences,
         solution.coarse_batches,
         plan.reverse,
+        coarse_seconds=solution.coarse_seconds,
     )
 
 

@@ -8,6 +8,8 @@ P.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -43,7 +45,8 @@ class CoarseLevels:
     """Levels 1, 2, ... of a solve, and how often their propagators ran.
 
     `sequences` counts runs through the coarsest level step by step, `batches` evaluations of a level's
-    propagators at once (over all its steps, or over every c-th).
+    propagators at once (over all its steps, or over every c-th). `seconds` adds up what was done within
+    `timed()`, without communication.
     """
 
     levels: list[Steps]
@@ -52,16 +55,27 @@ class CoarseLevels:
     neighbours: Neighbours
     sequences: int = field(default=0, init=False)
     batches: int = field(default=0, init=False)
+    seconds: float = field(default=0.0, init=False)
     # The coarsest level's steps on all ranks, once they have been gathered.
     _everything: Steps | None = field(default=None, init=False)
 
     @staticmethod
     def of(problem: Problem, options: MGRIT, neighbours: Neighbours) -> CoarseLevels:
         """Build the levels below a problem."""
-        levels = [problem.coarse_steps(options.initial_guess == "coarse")]
-        while len(levels) < options.levels - 1:
-            levels.append(levels[-1].coarsen(options.coarsening))
-        return CoarseLevels(levels, options, problem.short_first, neighbours)
+        coarse = CoarseLevels([], options, problem.short_first, neighbours)
+        with coarse.timed():
+            coarse.levels.append(problem.coarse_steps(options.initial_guess == "coarse"))
+            while len(coarse.levels) < options.levels - 1:
+                coarse.levels.append(coarse.levels[-1].coarsen(options.coarsening))
+        return coarse
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add what is done within to `seconds`."""
+        clock, neighbours = self.neighbours.communicator.clock, self.neighbours
+        start = clock() - neighbours.seconds
+        yield
+        self.seconds += clock() - neighbours.seconds - start
 
     def guess(self, initial: Tensor, level: int = 0) -> tuple[Tensor, Tensor]:
         """Solve the coarsest level and relax up to level 1: its points, and the one after the last."""

@@ -21,7 +21,10 @@ class DirectionReport:
 
     `residuals[k]` is the 2-norm of e_i - C_{i+1} over all intervals of all ranks, relative to that of e_i,
     after k iterations: residuals[0] belongs to the initial guess. Empty for a serial solve, which has none.
-    `seconds` is the whole solve, `communication_seconds` what of it went into messages and waiting.
+    `seconds` is the whole solve, `communication_seconds` what of it went into messages and waiting, and
+    `coarse_seconds` what into the coarse levels: building them, the guess, and the corrections with their
+    tau, without communication. The rest is relaxation, and what a layer does once: its input's projection,
+    forward, and sums over the steps, backward.
     `fine_sweeps` counts runs of the fine propagator over all of the rank's steps, `coarse_sequences` runs
     through the coarsest level step by step, `coarse_batches` evaluations of a coarse level at once.
     `reverse` tells the backward direction of a bidirectional layer. `kept_bytes` is what a forward solve
@@ -39,6 +42,7 @@ class DirectionReport:
     solved_serially: bool = False
     kept_bytes: int = 0
     steps: int = 0
+    coarse_seconds: float = 0.0
 
     def __str__(self) -> str:
         """Return the residuals and seconds on one line."""

@@ -23,7 +23,8 @@ class Solution:
     The states inside the intervals are those that the problem kept. `squares` (iterations + 1, 2), in float64
     on the CPU, are the squared norms of e_i - C_{i+1} and of e_i over this rank's intervals after each number
     of iterations, or a common multiple: their sum over the ranks makes the residuals, and is left to the
-    caller, who may have more to sum. None for a solve in sequence.
+    caller, who may have more to sum. None for a solve in sequence. `coarse_seconds` is the time on the coarse
+    levels, without communication.
     """
 
     points: Tensor
@@ -31,6 +32,7 @@ class Solution:
     squares: Tensor | None = None
     coarse_sequences: int = 0
     coarse_batches: int = 0
+    coarse_seconds: float = 0.0
 
 
 def solve_in_sequence(problem: Problem, initial: Tensor, neighbours: Neighbours) -> Solution:
@@ -68,7 +70,8 @@ def solve_in_parallel(
     levels = CoarseLevels.of(problem, options, neighbours)
     everything = slice(0, problem.intervals)
     if options.initial_guess == "coarse":
-        points, end = levels.guess(initial)
+        with levels.timed():
+            points, end = levels.guess(initial)
     else:
         points, end = _zero_guess(problem, initial, neighbours)
 
@@ -95,9 +98,10 @@ def solve_in_parallel(
             if not opens_fcf and len(ends):
                 neighbours.send(ends[-1])
             points, ends = _move_and_relax(problem, points, ends, initial, neighbours, options.c_weight)
-        points, end = levels.correct(points, ends - levels.apply(points), initial)
+        with levels.timed():
+            points, end = levels.correct(points, ends - levels.apply(points), initial)
     last_end = ends[-1] if len(ends) else initial
-    return Solution(points, last_end, torch.stack(squares), levels.sequences, levels.batches)
+    return Solution(points, last_end, torch.stack(squares), levels.sequences, levels.batches, levels.seconds)
 
 
 def _relax_last_first(problem: Problem, points: Tensor, neighbours: Neighbours) -> Tensor:

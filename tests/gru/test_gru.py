@@ -297,6 +297,7 @@ def test_the_report_counts_work_layer_by_layer():
         assert len(report.convergence_factors) == report.iterations == 1
         assert report.convergence_factors[0] == report.residuals[1] / report.residuals[0]
         assert 0 <= report.communication_seconds <= report.seconds
+        assert 0 < report.coarse_seconds <= report.seconds - report.communication_seconds
     # A loss on every output costs no sweep more than one on the last.
     assert {report.fine_sweeps for report in backward} == {3}
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqbraid.comm import SingleProcess
+from seqbraid.comm import SimulatedWorld, SingleProcess
 from seqbraid.mgrit import (
     MGRIT,
     Neighbours,
@@ -146,6 +146,58 @@ def test_one_fcf_iteration_costs_three_relaxations_two_sequences_and_one_batch()
     problem = LogisticEquation(10, 4)
     solution = solve_in_parallel(problem, INITIAL, ALONE, MGRIT(coarsening=4), 1)
     assert (problem.relaxations, solution.coarse_sequences, solution.coarse_batches) == (3, 2, 1)
+
+
+class Clock:
+    """Virtual seconds that pass where a test says so."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class TimedSteps(EulerSteps):
+    def __init__(self, steps, clock):
+        super().__init__(steps.forcing, steps.lengths)
+        self.clock = clock
+
+    def propagate(self, points, coarsening, source):
+        self.clock.now += 1.0
+        return super().propagate(points, coarsening, source)
+
+    def gather(self, gather):
+        return TimedSteps(super().gather(gather), self.clock)
+
+
+class TimedEquation(LogisticEquation):
+    """Its relaxations take 100 s each, building its coarse level 10 s, and each use of that 1 s."""
+
+    def __init__(self, clock):
+        super().__init__(6, 4)
+        self.clock = clock
+
+    def relax(self, points, which, keep, group=None):
+        self.clock.now += 100.0
+        return super().relax(points, which, keep, group)
+
+    def coarse_steps(self, for_guess):
+        self.clock.now += 10.0
+        return TimedSteps(super().coarse_steps(for_guess), self.clock)
+
+
+def test_seconds_on_the_coarse_levels_are_those_of_guess_and_corrections_without_messages():
+    clock = Clock()
+
+    def function(comm):
+        neighbours = Neighbours(comm, Partition((24, 24), comm.rank), False, "timed problem")
+        solution = solve_in_parallel(TimedEquation(clock), INITIAL, neighbours, MGRIT(coarsening=4), 2)
+        return solution.coarse_seconds, neighbours.seconds
+
+    found = SimulatedWorld(2, latency=1e4, bandwidth=1e30, timer=clock).run(function)
+    # One guess, and two corrections with a tau each.
+    assert [coarse for coarse, _ in found] == [10 + 1 + 2 * 2] * 2
+    assert min(communication for _, communication in found) > 1e4
 
 
 @settings(deadline=None, max_examples=40)
