@@ -10,6 +10,7 @@ example:
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from seqbraid.comm import SingleProcess
 from seqbraid.data.dataset import Part, open_dataset
 from seqbraid.data.padding import pad_part, padded_steps
 from seqbraid.data.standardisation import Standardisation
+from seqbraid.files import write_text
 
 
 class TorchClassifier(nn.Module):
@@ -80,6 +82,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write a line an epoch, as metrics.jsonl of a run folder"
+    )
     add_sequence_arguments(parser)
     options = parser.parse_args()
     dataset = open_dataset(options.data, options.split)
@@ -93,18 +98,33 @@ def main() -> None:
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
     generator = np.random.default_rng(options.seed)
+    lines = ""
     for epoch in range(1, options.epochs + 1):
         start = time.perf_counter()
         order = generator.permutation(len(train))
         loss, accuracy = run_epoch(model, train, steps, order, options.batch_size, standardise, optimizer)
-        _, test_accuracy = run_epoch(
+        middle = time.perf_counter()
+        test_loss, test_accuracy = run_epoch(
             model, test, steps, np.arange(len(test)), options.batch_size, standardise, None
         )
+        end = time.perf_counter()
         print(
             f"epoch {epoch}/{options.epochs}  loss {loss:.6f}  train {accuracy:.4f}  "
-            f"test {test_accuracy:.4f}  {time.perf_counter() - start:.1f} s",
+            f"test {test_accuracy:.4f}  {end - start:.1f} s",
             flush=True,
         )
+        metrics = {
+            "epoch": epoch,
+            "train_loss": loss,
+            "train_accuracy": accuracy,
+            "train_seconds": middle - start,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "test_seconds": end - middle,
+        }
+        lines += json.dumps(metrics) + "\n"
+        if options.json is not None:
+            write_text(options.json, lines)
 
 
 if __name__ == "__main__":
