@@ -16,7 +16,14 @@ import seqbraid as sb
 from seqbraid.comm import SingleProcess
 from seqbraid.data.dataset import open_dataset
 from seqbraid.data.standardisation import Standardisation
-from seqbraid.train import ModelOptions, SequenceClassifier, TimeSlice, TrainingOptions, train
+from seqbraid.train import (
+    ModelOptions,
+    SequenceClassifier,
+    TimeSlice,
+    Trainer,
+    TrainingData,
+    TrainingOptions,
+)
 from seqbraid.verify import Case, solve, verify
 
 ALONE = SingleProcess()
@@ -152,18 +159,10 @@ def test_training_follows_the_serial_run():
         torch.manual_seed(0)
         options = ModelOptions(data.feature_size, len(data.class_names), hidden_size=32)
         model = SequenceClassifier(options, solver)
-        history: list[float] = []
-        train(
-            model,
-            part,
-            part,
-            held,
-            standardise,
-            TrainingOptions(epochs=3, batch_size=50, learning_rate=3e-3),
-            ALONE,
-            lambda metrics, history=history: history.append(metrics["train_loss"]),
-        )
-        losses.append(history)
+        training = TrainingOptions(epochs=3, batch_size=50, learning_rate=3e-3)
+        trainer = Trainer(model, TrainingData(part, part, held, standardise), training)
+        trainer.run(lambda metrics, test: None)
+        losses.append([metrics["train_loss"] for metrics in trainer.history])
     assert losses[0][2] < losses[0][0] / 1.5
     for serial, parallel in zip(*losses, strict=True):
         assert abs(parallel - serial) < 0.02 * serial

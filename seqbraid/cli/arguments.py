@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 __all__ = [
+    "add_grid_arguments",
     "add_mgrit_arguments",
     "add_sequence_arguments",
     "add_solver_arguments",
@@ -21,6 +22,7 @@ __all__ = [
     "finite",
     "fraction",
     "positive",
+    "share",
     "whole",
 ]
 
@@ -57,6 +59,14 @@ def fraction(text: str) -> float:
     value = _number(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+    return value
+
+
+def share(text: str) -> float:
+    """Argparse type for a number from 0 that is less than 1."""
+    value = _number(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 that is less than 1")
     return value
 
 
@@ -99,6 +109,25 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="OpenMP threads of each rank "
         "(default: OMP_NUM_THREADS, else the machine's cores shared by its ranks)",
+    )
+
+
+def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --sequence-ranks and --data-ranks."""
+    group = parser.add_argument_group(
+        "ranks", "S x D must be the ranks that were started. One of the two follows from the other."
+    )
+    group.add_argument(
+        "--sequence-ranks",
+        type=whole(1, 10**6),
+        metavar="S",
+        help="ranks that share the steps of a sequence (default: all)",
+    )
+    group.add_argument(
+        "--data-ranks",
+        type=whole(1, 10**6),
+        metavar="D",
+        help="groups of such ranks, which share the sequences of a batch (default: 1)",
     )
 
 

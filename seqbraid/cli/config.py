@@ -22,7 +22,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["add_config_argument", "apply_config", "read_config", "require", "write_config"]
+__all__ = ["CONFIG", "add_config_argument", "apply_config", "read_config", "require", "write_config"]
+
+# The file in a run folder.
+CONFIG = "config.toml"
 
 # What belongs to one call of a command, not to what it computes.
 _NEVER_READ = frozenset({"config", "help", "resume"})
@@ -49,12 +52,17 @@ def apply_config(
 ) -> argparse.Namespace:
     """Return `options`, what `parser` made of `arguments`; where they name a file, together with its options.
 
-    Raises `OptionsError` for a file that `read_config` refuses.
+    With --resume, those that the run in --output was begun with come first. Raises `OptionsError` for a file
+    that `read_config` refuses.
     """
-    if getattr(options, "config", None) is None:
-        return options
-    options.parser.set_defaults(**read_config(options.config, options.parser))
-    return parser.parse_args(arguments)
+    files = [getattr(options, "config", None)]
+    if getattr(options, "resume", False) and options.output is not None:
+        begun_with = options.output / CONFIG
+        files.insert(0, begun_with if begun_with.exists() else None)
+    given = [path for path in files if path is not None]
+    for path in given:
+        options.parser.set_defaults(**read_config(path, options.parser))
+    return parser.parse_args(arguments) if given else options
 
 
 def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:

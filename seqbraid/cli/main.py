@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from seqbraid import __version__
 from seqbraid.cli import bench, evaluate, info, launch, plot, predict, preprocess, train, verify
+from seqbraid.cli.config import apply_config
 from seqbraid.cli.endings import end_job, explain, warnings_in_one_line
 from seqbraid.comm import launched_rank
 
@@ -85,10 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         # Names of files need not be text; standard error is of this kind already.
         sys.stdout.reconfigure(errors="backslashreplace")
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
     command = f"seqbraid {options.command}"
     try:
         with warnings_in_one_line(command):
+            options = apply_config(parser, arguments, options)
             options.run(options)
     except BrokenPipeError:
         # Whoever read the output has left (`seqbraid info | head -1`); Python must not write at exit either.

@@ -74,13 +74,13 @@ def _predict(clips: list[Path], trained: dict[str, Any], options: argparse.Names
     import torch
 
     from seqbraid.cli.runs import load_run, padding_of_run
-    from seqbraid.comm import SingleProcess
+    from seqbraid.comm import ProcessGrid
     from seqbraid.data.padding import pad_sequence
     from seqbraid.errors import DataError
     from seqbraid.mgrit import Serial
 
     padding, steps = padding_of_run(options.run_folder, trained)
-    model, standardise = load_run(options.run_folder, options.which, Serial(), SingleProcess())
+    model, standardise = load_run(options.run_folder, options.which, Serial(), ProcessGrid())
     read = _reader(trained, options.weights)
     failures = []
     for path in clips:

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-from seqbraid.comm import Communicator
+from seqbraid.comm import ProcessGrid
 from seqbraid.data.dataset import Dataset, open_dataset, split_names
 from seqbraid.data.padding import PADDINGS, Padding
 from seqbraid.data.standardisation import Standardisation
@@ -21,7 +21,7 @@ _ORIGIN = frozenset({"source", "source_sha256", "weights"})
 
 
 def load_run(
-    folder: Path, which: Literal["last", "best"], solver: Serial | MGRIT, communicator: Communicator
+    folder: Path, which: Literal["last", "best"], solver: Serial | MGRIT, grid: ProcessGrid
 ) -> tuple[SequenceClassifier, Standardisation]:
     """Return the model of a run with its weights, and the standardisation of its features.
 
@@ -31,7 +31,7 @@ def load_run(
     options = run.options()
     weights = run.load_weights(which)
     try:
-        model = SequenceClassifier(ModelOptions(**options["model"]), solver, communicator)
+        model = SequenceClassifier(ModelOptions(**options["model"]), solver, grid)
         model.load_state_dict(weights["model"])
         standardise = Standardisation(weights["mean"], weights["deviation"])
         if not standardise.mean.shape == standardise.deviation.shape == (options["model"]["feature_size"],):

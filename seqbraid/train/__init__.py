@@ -1,26 +1,30 @@
-"""Training of sequence classifiers: model, trainer, run folder."""
+"""Training of sequence classifiers: model, trainer, checkpoints, run folder."""
 
+from seqbraid.train.batches import Batches, BatchShare, TimeSlice
+from seqbraid.train.checkpoints import Checkpoints
+from seqbraid.train.evaluation import Evaluation, evaluate
+from seqbraid.train.interruption import Interruption
 from seqbraid.train.model import ModelOptions, SequenceClassifier, solver_from_dict, solver_to_dict
+from seqbraid.train.options import TrainingOptions
 from seqbraid.train.run_folder import RunFolder
-from seqbraid.train.trainer import (
-    Evaluation,
-    TimeSlice,
-    TrainingOptions,
-    TrainingStoppedError,
-    evaluate,
-    train,
-)
+from seqbraid.train.trainer import NonFiniteError, Trainer, TrainingData, TrainingStoppedError
 
 __all__ = [
+    "BatchShare",
+    "Batches",
+    "Checkpoints",
     "Evaluation",
+    "Interruption",
     "ModelOptions",
+    "NonFiniteError",
     "RunFolder",
     "SequenceClassifier",
     "TimeSlice",
+    "Trainer",
+    "TrainingData",
     "TrainingOptions",
     "TrainingStoppedError",
     "evaluate",
     "solver_from_dict",
     "solver_to_dict",
-    "train",
 ]

@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from seqbraid.cells import CellKind
 from seqbraid.errors import DataError
 from seqbraid.gru import GRU
 from seqbraid.mgrit import MGRIT, Serial
+from seqbraid.train.batches import BatchShare
 
 __all__ = ["ModelOptions", "SequenceClassifier", "solver_from_dict", "solver_to_dict"]
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The sizes and the cell of a classifier; the weights do not depend on anything else."""
+    """The sizes, the cell and the dropout of a classifier.
+
+    `dropout` is the share that is set to zero in training, between layers and before the head.
+    """
 
     feature_size: int
     classes: int
@@ -25,12 +30,13 @@ class ModelOptions:
     num_layers: int = 1
     cell: CellKind = "classic"
     gamma: float = 1.0
+    dropout: float = 0.0
 
 
 class SequenceClassifier(nn.Module):
-    """Logits (B, classes) from this rank's slice x (T, B, F) and the global lengths (B,) or None.
+    """Logits (b, classes) from this rank's slice x (T, b, F) and the global lengths (b,) or None.
 
-    `solver` and `comm` are those of `seqbraid.GRU`; the logits are the same on every rank.
+    `solver` and `comm` are those of `seqbraid.GRU`; the logits are the same on every rank along the sequence.
     """
 
     def __init__(self, options: ModelOptions, solver: Serial | MGRIT, comm: object = None) -> None:
@@ -41,16 +47,29 @@ class SequenceClassifier(nn.Module):
             options.num_layers,
             cell=options.cell,
             gamma=options.gamma,
+            dropout=options.dropout if options.num_layers > 1 else 0.0,
             solver=solver,
-            comm=comm,
+            comm=comm.sequence if hasattr(comm, "sequence") else comm,
         )
         self.head = nn.Linear(options.hidden_size, options.classes)
+        self.dropout = options.dropout
 
-    def forward(self, x: Tensor, lengths: list[int] | None = None) -> Tensor:
-        """Return the logits; collective over the ranks."""
+    def forward(self, x: Tensor, lengths: list[int] | None = None, share: BatchShare | None = None) -> Tensor:
+        """Return the logits; collective over the ranks. `share`: which of a batch's sequences x holds."""
         _, h_n = self.gru(x, lengths=lengths)
-        logits: Tensor = self.head(h_n[-1])
+        state = h_n[-1]
+        if self.training and self.dropout > 0.0:
+            state = state * self._kept(state, share)
+        logits: Tensor = self.head(state)
         return logits
+
+    def _kept(self, state: Tensor, share: BatchShare | None) -> Tensor:
+        """Return the factors of a dropout that does not depend on how the batch is shared out."""
+        first, total = (0, len(state)) if share is None else (share.first, share.total)
+        kept = torch.rand(total, state.shape[1])[first : first + len(state)] >= self.dropout
+        if len(kept) < len(state):  # a sequence that does not count
+            return torch.ones_like(state)
+        return kept.to(state) / (1.0 - self.dropout)
 
 
 def solver_to_dict(solver: Serial | MGRIT) -> dict[str, Any]:

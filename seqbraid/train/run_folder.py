@@ -1,33 +1,50 @@
-"""A run folder: options, metrics line by line, and the best and the last weights."""
+"""A run folder: options, metrics line by line, weights, checkpoints."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from seqbraid.errors import DataError, OptionsError
 from seqbraid.files import write_text
+from seqbraid.train.checkpoints import Checkpoints
+from seqbraid.train.sealed import read_sealed, write_sealed
 
 __all__ = ["RunFolder"]
 
-_OPTIONS, _METRICS = "options.json", "metrics.jsonl"
+_OPTIONS, _METRICS, _EVALUATION, _STOPPED = "options.json", "metrics.jsonl", "evaluation.json", "stopped"
+_RESULTS = (_METRICS, _EVALUATION, _STOPPED, "last.pt", "best.pt")
+_FOLDERS = ("checkpoints", "tensorboard")
 _REQUIRED = {"features": dict, "class_names": list, "model": dict, "solver": dict, "training": dict}
 
 
 class RunFolder:
     """What a training run leaves behind; every file is written to a temporary name and renamed.
 
-    options.json    what was asked for, with the class names and what the features mean
-    metrics.jsonl   one JSON object an epoch
-    last.pt         weights after the last epoch, with the features' mean and deviation
-    best.pt         the same for the epoch with the highest test accuracy
+    options.json     what was asked for, with the class names and what the features mean
+    config.toml      every option, for `seqbraid train --config`
+    metrics.jsonl    one JSON object an epoch
+    evaluation.json  how the weights of the last epoch do on the test part, class by class
+    last.pt          weights after the last epoch, with the features' mean and deviation
+    best.pt          the same for the epoch with the highest accuracy on the watched part
+    checkpoints/     states from which training can go on
+    tensorboard/     scalars for TensorBoard, where they were asked for
+    stopped          the name of the signal that stopped it, until it goes on
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+
+    @property
+    def holds_a_run(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.folder / _OPTIONS).is_file()
+
+    def checkpoints(self, keep: int) -> Checkpoints:
+        """Return the run's checkpoints."""
+        return Checkpoints(self.folder / "checkpoints", keep)
 
     def create(self, options: dict[str, Any], overwrite: bool) -> None:
         """Make the folder and write the options.
@@ -37,11 +54,12 @@ class RunFolder:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise OptionsError(f"{self.folder} is a file; choose another --output for the run folder")
-        results = [self.folder / name for name in (_METRICS, "last.pt", "best.pt")]
-        if (self.folder / _OPTIONS).exists():
+        results = [self.folder / name for name in _RESULTS]
+        if self.holds_a_run:
             if not overwrite:
                 raise OptionsError(
-                    f"{self.folder} holds a run already; choose another --output, or say --overwrite"
+                    f"{self.folder} holds a run already; choose another --output, or say --resume to go on "
+                    "with it, or --overwrite"
                 )
         elif any(path.exists() for path in results):
             present = next(path for path in results if path.exists())
@@ -51,7 +69,15 @@ class RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in results:
             path.unlink(missing_ok=True)
+        for name in _FOLDERS:
+            if (self.folder / name).exists():
+                shutil.rmtree(self.folder / name)
+        self.write_options(options)
+
+    def write_options(self, options: dict[str, Any]) -> None:
+        """Write options.json; the run is under way from then on."""
         self._write(_OPTIONS, json.dumps(options, indent=2) + "\n")
+        (self.folder / _STOPPED).unlink(missing_ok=True)
 
     def options(self) -> dict[str, Any]:
         """Read options.json; raises `DataError` where it is missing, damaged or lacks what a run has."""
@@ -90,14 +116,17 @@ class RunFolder:
             raise _damaged(path, "a line is no JSON object")
         return epochs
 
+    def write_evaluation(self, epoch: int, inference: dict[str, dict[str, Any]]) -> None:
+        """Write how the weights after an epoch do on the test part, for each solver of the inference."""
+        self._write(_EVALUATION, json.dumps({"epoch": epoch, "inference": inference}) + "\n")
+
+    def mark_stopped(self, signal: str) -> None:
+        """Leave word that a signal stopped the run."""
+        self._write(_STOPPED, signal + "\n")
+
     def save_weights(self, which: Literal["last", "best"], tensors: dict[str, Any]) -> None:
         """Write last.pt or best.pt."""
-        path = self.folder / f"{which}.pt"
-        temporary = path.with_name(path.name + ".tmp")
-        # Through a file of Python's: a full disk is then an OSError, not an assertion of torch's own writer.
-        with temporary.open("wb") as file:
-            torch.save(tensors, file)
-        temporary.replace(path)
+        write_sealed(self.folder / f"{which}.pt", tensors)
 
     def load_weights(self, which: Literal["last", "best"]) -> dict[str, Any]:
         """Read last.pt or best.pt; raises `DataError` where it is missing or damaged."""
@@ -105,15 +134,9 @@ class RunFolder:
         if not path.exists():
             raise DataError(f"{path} does not exist; did the training finish an epoch?")
         try:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-        except OSError:
-            raise
-        except Exception as error:
-            # Garbage makes torch.load raise almost anything, and its advice is to load unsafely.
-            raise _damaged(path, "not a file of weights") from error
-        if not isinstance(tensors, dict):
-            raise _damaged(path, f"it holds a {type(tensors).__name__}")
-        return tensors
+            return read_sealed(path)
+        except DataError as error:
+            raise DataError(f"{error}; train again") from error
 
     def _write(self, name: str, text: str) -> None:
         write_text(self.folder / name, text)

@@ -302,17 +302,17 @@ def test_a_full_disk(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(tensors: object, file: Any) -> NoReturn:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+    def fail(descriptor: int) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     line = refuse(capsys, "train", write_arrays(), "--output", tmp_path / "run", *TRAIN, code=1)
-    assert "last.pt.tmp: No space left on device; make room there" in line
+    assert "options.json.new: No space left on device; make room there" in line
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
 def test_weights_written_to_a_full_disk_are_an_oserror(tmp_path: Path) -> None:
-    (tmp_path / "last.pt.tmp").symlink_to("/dev/full")
+    (tmp_path / "last.pt.new").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
         seqbraid.train.RunFolder(tmp_path).save_weights("last", {"x": torch.zeros(100_000)})
     assert caught.value.errno == errno.ENOSPC

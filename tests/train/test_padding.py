@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 import seqbraid as sb
 from seqbraid.cli.arguments import add_sequence_arguments
-from seqbraid.comm import Communicator, SingleProcess
+from seqbraid.comm import Communicator, ProcessGrid, SingleProcess
 from seqbraid.data.dataset import Part, open_dataset
 from seqbraid.data.padding import PADDINGS, Padding, pad_part, pad_sequence, padded_steps
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.data.store import FeatureStore
 from seqbraid.mgrit import MGRIT, Serial
-from seqbraid.train import ModelOptions, SequenceClassifier, TimeSlice, evaluate
+from seqbraid.train import Batches, ModelOptions, SequenceClassifier, TimeSlice, evaluate
 
 SIZE = 3
 Sequences = list[npt.NDArray[np.float32]]
@@ -209,7 +209,8 @@ def test_a_classifier_of_padded_sequences_is_that_of_torch_on_arrays_padded_by_h
             logits = model(block.transpose(0, 1))
             expected = torch_logits(model, 2, x, 8)
         piece = TimeSlice(held.start, held.stop, steps)
-        losses = [evaluate(model, each, piece, standardise, 2).loss for each in (padded, part)]
+        grid = ProcessGrid(comm)
+        losses = [evaluate(model, Batches(each, piece, standardise, 2, grid)).loss for each in (padded, part)]
         return logits, expected, *losses
 
     for logits, expected, loss, loss_at_true_ends in sb.SimulatedWorld(ranks).run(one_rank):

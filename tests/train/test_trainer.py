@@ -7,18 +7,21 @@ import pytest
 import torch
 from torch import nn
 
-from seqbraid.comm import SingleProcess
+from seqbraid.comm import ProcessGrid
 from seqbraid.data.dataset import Part
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.mgrit import MGRIT, Serial
 from seqbraid.train import (
+    Batches,
+    Evaluation,
     ModelOptions,
+    NonFiniteError,
     SequenceClassifier,
     TimeSlice,
+    Trainer,
+    TrainingData,
     TrainingOptions,
-    TrainingStoppedError,
     evaluate,
-    train,
 )
 
 STEPS, SIZE, CLASSES = 8, 3, 2
@@ -46,17 +49,13 @@ def run_training(
 ) -> tuple[SequenceClassifier, list[dict[str, Any]]]:
     model = make_model(solver or Serial(), options.seed)
     epochs: list[dict[str, Any]] = []
-    train(
-        model,
-        make_part(23, 0),
-        make_part(9, 1),
-        HELD,
-        IDENTITY,
-        options,
-        SingleProcess(),
-        epochs.append,
-    )
+    data = TrainingData(make_part(23, 0), make_part(9, 1), HELD, IDENTITY)
+    Trainer(model, data, options).run(lambda metrics, test: epochs.append(metrics))
     return model, epochs
+
+
+def measure(model: SequenceClassifier, part: Part, batch_size: int) -> Evaluation:
+    return evaluate(model, Batches(part, HELD, IDENTITY, batch_size, ProcessGrid()))
 
 
 def losses(epochs: list[dict[str, Any]]) -> list[float]:
@@ -80,7 +79,7 @@ def test_training_learns_and_its_last_epoch_is_what_evaluation_finds() -> None:
     model, epochs = run_training(TrainingOptions(epochs=15, batch_size=10, learning_rate=0.02))
     assert epochs[-1]["train_loss"] < 0.5 * epochs[0]["train_loss"]
     assert epochs[-1]["train_accuracy"] > 0.9
-    result = evaluate(model, make_part(9, 1), HELD, IDENTITY, batch_size=10)
+    result = measure(model, make_part(9, 1), 10)
     assert result.accuracy == epochs[-1]["test_accuracy"]
     assert result.loss == epochs[-1]["test_loss"]
 
@@ -116,9 +115,9 @@ def test_one_epoch_is_the_plain_loop_with_a_smaller_last_batch() -> None:
 
 def test_evaluation_does_not_depend_on_the_batch_size() -> None:
     model, part = make_model(Serial()), make_part(23, 0)
-    whole = evaluate(model, part, HELD, IDENTITY, batch_size=100)
+    whole = measure(model, part, 100)
     for size in (1, 7, 23):
-        pieces = evaluate(model, part, HELD, IDENTITY, batch_size=size)
+        pieces = measure(model, part, size)
         assert pieces.loss == pytest.approx(whole.loss, rel=1e-5)
         assert pieces.accuracy == whole.accuracy
 
@@ -127,14 +126,6 @@ def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     model = make_model(Serial())
     with torch.no_grad():
         model.head.bias.fill_(torch.inf)
-    with pytest.raises(TrainingStoppedError, match=r"nan in epoch 1, sequence 0 of 6; take a smaller"):
-        train(
-            model,
-            make_part(6, 0),
-            make_part(4, 1),
-            HELD,
-            IDENTITY,
-            TrainingOptions(),
-            SingleProcess(),
-            lambda metrics: None,
-        )
+    data = TrainingData(make_part(6, 0), make_part(4, 1), HELD, IDENTITY)
+    with pytest.raises(NonFiniteError, match=r"nan in epoch 1, sequence 0 of 6; take a smaller"):
+        Trainer(model, data, TrainingOptions()).run(lambda metrics, test: None)

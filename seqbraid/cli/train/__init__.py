@@ -1,0 +1,118 @@
+"""Train a sequence classifier with the sequence split over MPI ranks.
+
+DATA is a feature store made by `seqbraid preprocess`, or an .npz file with x_train (N, T, I), y_train,
+x_test and y_test, optionally length_train, length_test and label (class names), or a folder of such .npy
+files, of which a rank reads its own steps alone. Features are standardised
+with mean and deviation of the training part. The classifier is a GRU with a linear head on the state at
+each sequence's true end, trained with cross entropy. With --pad zeros or repeat-last, sequences
+are first filled up to the steps that DATA has room for, and the head sees the state after the last of
+them, as Moon & Cyr do it.
+
+The run folder gets options.json, config.toml (every option; --config takes it), metrics.jsonl (a line an
+epoch), evaluation.json (confusion matrix), last.pt and best.pt (weights of the last epoch, and of the one
+with the highest accuracy), and checkpoints/. A run that was killed, or stopped by SIGTERM or SIGUSR1 (which
+save a checkpoint first, end with exit code 0, and leave a file RUN/stopped), goes on with --resume: on the
+same number of ranks to the same weights, bit for bit, as an undisturbed one.
+
+example, after `seqbraid preprocess videos/ features/`:
+  seqbraid train features/ --output run/
+  seqbraid train --output run/ --resume --epochs 20
+  mpiexec -n 4 seqbraid train features/ --cell implicit --solver mgrit --coarsening 4 \\
+      --hidden-size 100 --num-layers 2 --epochs 6 --output run-mgrit/
+  mpiexec -n 4 seqbraid train features/ --sequence-ranks 2 --data-ranks 2 --batch-size 400 \\
+      --lr-scaling linear --warmup-epochs 1 --output run-grid/
+  seqbraid train features51/ --split 2 --pad zeros --output run-split2/
+  seqbraid plot run/
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import Any
+
+from seqbraid.cli.config import require
+from seqbraid.cli.train.arguments import add_arguments
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "train a classifier with the sequence split over ranks"
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train and leave a run folder; rank 0 reports."""
+    from seqbraid.cli import endings
+    from seqbraid.cli.inference import both_inferences, table_of_inferences
+    from seqbraid.cli.train.reporting import line_of_epoch
+    from seqbraid.cli.train.results import Results
+    from seqbraid.cli.train.setup import Setup
+    from seqbraid.cli.train.starting import begin, open_data, resumes
+    from seqbraid.comm import on_first_rank, world
+    from seqbraid.mgrit import MGRIT
+    from seqbraid.train import Batches, Evaluation, Interruption, RunFolder, Trainer
+
+    require(options.parser, options, "data", "output")
+    communicator = world()
+    folder = RunFolder(options.output)
+    resumed = resumes(options, folder, communicator)
+    setup = Setup.of(options, open_data(options, folder, resumed), communicator)
+
+    def say(text: str) -> None:
+        if communicator.rank == 0:
+            print(text, flush=True)
+
+    changes = begin(setup, folder, resumed)
+    say("\n".join([setup.description, *(f"changed: {change}" for change in changes)]))
+    data, model = setup.training_data(), setup.new_model()
+    with Interruption() as interruption:
+        checkpoints = folder.checkpoints(options.keep)
+        trainer = Trainer(
+            model, data, setup.training, setup.grid, checkpoints, options.checkpoint_minutes, interruption
+        )
+        if resumed:
+            going_on = trainer.restore()
+            where = f"goes on in epoch {trainer.epoch}, after {trainer.updates} updates"
+            say(f"{options.output}: {where if going_on else 'begins anew, since it has no checkpoint'}")
+        begun = trainer.epoch
+        results = on_first_rank(
+            communicator,
+            lambda: Results(folder, trainer, data, options.tensorboard),
+            "opening the run folder",
+        )
+
+        def write(metrics: dict[str, Any], test: Evaluation) -> None:
+            if results is not None:  # as it is on the other ranks
+                results.write(metrics, test)
+
+        def after_epoch(metrics: dict[str, Any], test: Evaluation) -> None:
+            on_first_rank(communicator, lambda: write(metrics, test), "writing results")
+            getattr(endings, "share_warnings", lambda c: None)(communicator)
+            say(line_of_epoch(metrics, options.epochs))
+
+        received = trainer.run(after_epoch)
+        if results is not None:
+            results.close()
+    if received is not None:
+        on_first_rank(communicator, lambda: folder.mark_stopped(received), "leaving word of the end")
+        say(
+            f"{options.output}: stopped by {received} in epoch {trainer.epoch}, after {trainer.updates} "
+            f"updates; seqbraid train --output {shlex.quote(str(options.output))} --resume goes on"
+        )
+        return
+    last, best = trainer.history[-1], trainer.history[trainer.best_epoch - 1]
+    if trainer.epoch == begun:
+        say(f"{options.output} is finished; to train on, raise --epochs (now {options.epochs})")
+    elif isinstance(setup.solver, MGRIT):
+        batches = Batches(data.test, data.held, data.standardise, options.batch_size, setup.grid)
+        found = both_inferences(model, batches, setup.solver)
+        inference = {name: result.to_dict() for name, result in found.items()}
+        on_first_rank(
+            communicator, lambda: folder.write_evaluation(last["epoch"], inference), "writing results"
+        )
+        say(table_of_inferences(found))
+    if trainer.patience_left <= 0:
+        say(f"ended by --patience: no smaller {trainer.watched} loss for {options.patience} epochs")
+    say(
+        f"{options.output}: test accuracy {last['test_accuracy']:.4f} after the last epoch "
+        f"(highest {best['test_accuracy']:.4f}, epoch {best['epoch']})"
+    )

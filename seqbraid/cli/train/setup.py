@@ -1,0 +1,150 @@
+"""All that a training is made of, from the options of the command line."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqbraid import __version__
+from seqbraid.cli.slices import grid_from_options, take_slice
+from seqbraid.cli.solvers import choose_from_options, solver_from_options
+from seqbraid.cli.train.arguments import training_options
+from seqbraid.cli.train.reporting import describe_setup
+from seqbraid.comm import Communicator, ProcessGrid
+from seqbraid.data.dataset import Dataset, Part
+from seqbraid.data.holdout import hold_out
+from seqbraid.data.padding import pad_part, padded_steps
+from seqbraid.data.standardisation import Standardisation
+from seqbraid.mgrit import MGRIT, Serial
+from seqbraid.threads import set_threads
+from seqbraid.train import (
+    ModelOptions,
+    SequenceClassifier,
+    TimeSlice,
+    TrainingData,
+    TrainingOptions,
+    solver_to_dict,
+)
+
+__all__ = ["Setup"]
+
+# What belongs to one call of the command, not to what it trains.
+_OF_THE_CALL = frozenset({"command", "run", "parser", "config", "resume", "overwrite", "output"})
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The parts of a training; `options` are those given, with all that the solver's defaults add."""
+
+    options: argparse.Namespace
+    dataset: Dataset
+    train: Part
+    validation: Part | None
+    steps: int
+    held: TimeSlice
+    grid: ProcessGrid
+    threads: int
+    solver: Serial | MGRIT
+    model: ModelOptions
+    training: TrainingOptions
+    description: str
+
+    @staticmethod
+    def of(options: argparse.Namespace, dataset: Dataset, world: Communicator) -> Setup:
+        """Put the parts together; collective. Raises `OptionsError` for options that do not fit together."""
+        threads = set_threads(options.threads)
+        training = training_options(options)
+        grid = grid_from_options(options, world)
+        train, validation = dataset.train, None
+        if options.validation_fraction is not None:
+            train, validation = hold_out(dataset.train, options.validation_fraction, options.seed)
+        steps = padded_steps(dataset, options.pad)
+        batch = -(-min(options.batch_size, len(train)) // grid.data.size)
+        size = (steps, batch, dataset.feature_size, options.hidden_size)
+        choice = choose_from_options(options, size, grid.sequence.size)
+        solver = solver_from_options(options, choice=choice)
+        held = take_slice(steps, solver, grid)
+        model = ModelOptions(
+            dataset.feature_size,
+            len(dataset.class_names),
+            options.hidden_size,
+            options.num_layers,
+            options.cell,
+            options.gamma,
+            options.dropout,
+        )
+        resolved = argparse.Namespace(**vars(options))
+        resolved.threads = threads
+        if isinstance(solver, MGRIT):
+            resolved.memory = None  # it was for --coarsening auto
+            given = (field.name for field in fields(solver) if hasattr(options, field.name))
+            vars(resolved).update({name: getattr(solver, name) for name in given})
+        description = describe_setup(dataset, train, validation, options.pad, steps, grid, threads, solver)
+        description += f", {options.cell} cell" + ("" if choice is None else f"\n{choice}")
+        return Setup(
+            resolved,
+            dataset,
+            train,
+            validation,
+            steps,
+            held,
+            grid,
+            threads,
+            solver,
+            model,
+            training,
+            description,
+        )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The options as plain values, by which a run that goes on is compared with what it was."""
+        return {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in vars(self.options).items()
+            if name not in _OF_THE_CALL
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Return what options.json says of the run."""
+        dataset, pad = self.dataset, self.options.pad
+        split = (
+            {} if dataset.split is None else {"split": dataset.split, "split_sha256": dataset.split_sha256}
+        )
+        padding = {"pad": pad} if pad == "lengths" else {"pad": pad, "padded_steps": self.steps}
+        return {
+            "seqbraid": __version__,
+            "data": str(self.options.data.resolve()),
+            **split,
+            "features": dataset.options,
+            "class_names": dataset.class_names,
+            "sequences": {"train": len(dataset.train), "test": len(dataset.test)},
+            "model": asdict(self.model),
+            "solver": solver_to_dict(self.solver),
+            "training": {**asdict(self.training), **padding},
+            "ranks": self.grid.world.size,
+            "sequence_ranks": self.grid.sequence.size,
+            "data_ranks": self.grid.data.size,
+            "threads": self.threads,
+            "arguments": self.arguments,
+        }
+
+    def training_data(self) -> TrainingData:
+        """Return the parts, padded, with mean and deviation of the training part; collective."""
+        held = self.held
+        standardise = Standardisation.fit(
+            self.train, held.start, held.stop, self.dataset.feature_size, self.grid.sequence
+        )
+        mean, pad = standardise.mean.numpy(), self.options.pad
+        train, test = (pad_part(part, self.steps, pad, mean) for part in (self.train, self.dataset.test))
+        validation = None if self.validation is None else pad_part(self.validation, self.steps, pad, mean)
+        return TrainingData(train, test, held, standardise, validation)
+
+    def new_model(self) -> SequenceClassifier:
+        """Return the classifier with its first weights, the same on every rank."""
+        torch.manual_seed(self.options.seed)
+        return SequenceClassifier(self.model, self.solver, self.grid)

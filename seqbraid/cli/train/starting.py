@@ -1,0 +1,94 @@
+"""A run's beginning, anew or where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from seqbraid.cli.config import CONFIG, write_config
+from seqbraid.cli.runs import open_for_run
+from seqbraid.cli.train.setup import Setup
+from seqbraid.comm import Communicator, on_first_rank
+from seqbraid.data.dataset import Dataset, open_dataset
+from seqbraid.errors import OptionsError
+from seqbraid.train import RunFolder
+
+__all__ = ["begin", "open_data", "resumes"]
+
+# What a run cannot change half way: it would be another training, or its weights would not fit.
+_FIXED = (
+    "split",
+    "pad",
+    "validation_fraction",
+    "cell",
+    "gamma",
+    "hidden_size",
+    "num_layers",
+    "dropout",
+    "batch_size",
+    "optimizer",
+    "class_weights",
+    "label_smoothing",
+    "nested_levels",
+    "nested_epochs",
+    "seed",
+)
+
+
+def resumes(options: argparse.Namespace, folder: RunFolder, world: Communicator) -> bool:
+    """Return whether there is a run to go on with, by rank 0's word; collective."""
+    if options.resume and options.overwrite:
+        raise OptionsError("--resume goes on with a run and --overwrite deletes it; give one of them")
+    there = world.all_gather_objects(folder.holds_a_run, "looking for the run")[0]
+    return bool(options.resume and there)
+
+
+def open_data(options: argparse.Namespace, folder: RunFolder, resumed: bool) -> Dataset:
+    """Open the data set; for a run that goes on, refuse another one, and options that it cannot change."""
+    if not resumed:
+        return open_dataset(options.data, options.split)
+    trained = folder.options()
+    before: dict[str, Any] = trained.get("arguments", {})
+    for name in _FIXED:
+        now = getattr(options, name)
+        if name in before and before[name] != now:
+            raise OptionsError(
+                f"{folder.folder} was begun with {_flag(name)} {before[name]}, which it cannot change to "
+                f"{now}; leave it out, or begin another run"
+            )
+    if options.solver == "serial":
+        # Options of MGRIT that the run was begun with have no meaning then.
+        for name, value in before.items():
+            if name in trained["solver"] and name != "solver" and getattr(options, name) == value:
+                setattr(options, name, None)
+    dataset = open_for_run(folder.folder, trained, options.data, options.split)
+    found = {"train": len(dataset.train), "test": len(dataset.test)}
+    if trained.get("sequences") != found:
+        raise OptionsError(
+            f"{folder.folder} was begun on {trained.get('sequences')} sequences, but {options.data} has "
+            f"{found}; give the data that it was begun on, or begin another run"
+        )
+    return dataset
+
+
+def begin(setup: Setup, folder: RunFolder, resumed: bool) -> list[str]:
+    """Let rank 0 make or take over the run folder; return there what a resumed run changes. Collective."""
+    changes: list[str] = []
+
+    def make() -> None:
+        if resumed:
+            before = folder.options().get("arguments", {})
+            for name, now in setup.arguments.items():
+                if before.get(name) != now:
+                    changes.append(f"{_flag(name)} {now} (was {before.get(name)})")
+            folder.write_options(setup.record())
+        else:
+            folder.create(setup.record(), setup.options.overwrite)
+        write_config(folder.folder / CONFIG, setup.options.parser, setup.options)
+
+    on_first_rank(setup.grid.world, make, "making the run folder")
+    return changes
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
