@@ -328,6 +328,7 @@ class Trainer:
             "format": _FORMAT,
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "optimizer_kind": self.options.optimizer,
             "random": torch.get_rng_state(),
             "serial": isinstance(self.model.gru.solver, Serial),
             "epoch": self.epoch,
@@ -340,6 +341,8 @@ class Trainer:
     def _load(self, content: dict[str, Any]) -> None:
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']}, expected {_FORMAT}")
+        if content["optimizer_kind"] != self.options.optimizer:
+            raise ValueError(f"optimizer {content['optimizer_kind']}, expected {self.options.optimizer}")
         self.model.load_state_dict(content["model"])
         self._optimizer.load_state_dict(content["optimizer"])
         torch.set_rng_state(content["random"])

@@ -209,7 +209,7 @@ def test_a_classifier_of_padded_sequences_is_that_of_torch_on_arrays_padded_by_h
             logits = model(block.transpose(0, 1))
             expected = torch_logits(model, 2, x, 8)
         piece = TimeSlice(held.start, held.stop, steps)
-        grid = ProcessGrid(comm)
+        grid = ProcessGrid(communicator)
         losses = [evaluate(model, Batches(each, piece, standardise, 2, grid)).loss for each in (padded, part)]
         return logits, expected, *losses
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
 from typing import Any, NoReturn
@@ -53,7 +54,7 @@ def test_a_write_cut_off_leaves_the_file_of_before(tmp_path: Path, monkeypatch: 
     folder.write_metrics([{"epoch": 1}])
 
     def refuse(self: Path, target: Path) -> NoReturn:
-        raise OSError("killed")
+        raise OSError(errno.EIO, "killed")
 
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(OSError, match="killed"):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from train.training_cases import ignore, make_trainer, weights_of
+from train.training_cases import make_part as make_small_part
 
 from seqbraid.comm import ProcessGrid
 from seqbraid.data.dataset import Part
@@ -129,3 +131,81 @@ def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     data = TrainingData(make_part(6, 0), make_part(4, 1), HELD, IDENTITY)
     with pytest.raises(NonFiniteError, match=r"nan in epoch 1, sequence 0 of 6; take a smaller"):
         Trainer(model, data, TrainingOptions()).run(lambda metrics, test: None)
+
+
+def run_case(**options: Any) -> Trainer:
+    trainer = make_trainer(TrainingOptions(**{"batch_size": 10, "learning_rate": 0.02, **options}))
+    trainer.run(ignore)
+    return trainer
+
+
+def test_without_progress_training_ends_early() -> None:
+    trainer = run_case(epochs=40, patience=2, learning_rate=1.0, seed=1)
+    losses = [metrics["test_loss"] for metrics in trainer.history]
+    assert len(losses) < 40
+    assert int(np.argmin(losses)) == len(losses) - 3
+    assert trainer.patience_left == 0
+    assert len(run_case(epochs=4, patience=4).history) == 4
+
+
+def test_gradients_are_clipped_to_their_norm_together() -> None:
+    free = run_case(epochs=1, clip_norm=1e9)
+    largest = free.history[0]["gradient_norm"]
+    assert largest > 0
+    # With a step by plain gradients, the weights move by at most rate x norm an update.
+    clipped = run_case(epochs=1, clip_norm=largest / 100, optimizer="sgd", momentum=0.0)
+    start = weights_of(make_trainer(TrainingOptions()))
+    moved = float((weights_of(clipped) - start).norm())
+    assert 0 < moved <= 3 * 0.02 * largest / 100 * (1 + 1e-5)
+
+
+def test_a_validation_part_is_watched_in_place_of_the_test_part() -> None:
+    trainer = make_trainer(TrainingOptions(epochs=3, batch_size=10), validation=True)
+    trainer.run(ignore)
+    assert trainer.watched == "validation"
+    accuracies = [metrics["validation_accuracy"] for metrics in trainer.history]
+    assert trainer.best_epoch == 1 + int(np.argmax(accuracies))
+
+
+def test_nested_levels_train_on_coarse_sequences_and_are_measured_on_fine_ones() -> None:
+    trainer = make_trainer(TrainingOptions(epochs=3, batch_size=23, nested_levels=1, learning_rate=1e-9))
+    trainer.model.dropout = trainer.model.gru.dropout = 0.0
+    trainer.run(ignore)
+    assert [metrics["level"] for metrics in trainer.history] == [2, 1, 1]
+    assert [metrics["work"] for metrics in trainer.history] == [0.5, 1.5, 2.5]
+    # The loss of the coarse epoch is that of a cell of step 2 on means of two steps.
+    part = make_small_part(23, 0)
+    x = torch.from_numpy(part.load(np.arange(23), 0, STEPS))
+    coarse = torch.zeros(23, STEPS // 2, SIZE)
+    for row, length in enumerate(part.lengths.tolist()):
+        for step in range(-(-length // 2)):
+            coarse[row, step] = x[row, 2 * step : min(2 * step + 2, length)].mean(0)
+    model = trainer.model
+    assert model.gru.gamma == 1.0
+    model.gru.gamma = 2.0
+    logits = model(coarse.transpose(0, 1), (-(-part.lengths // 2)).tolist())
+    expected = nn.functional.cross_entropy(logits, torch.from_numpy(part.labels))
+    assert trainer.history[0]["train_loss"] == pytest.approx(expected.item(), rel=1e-5)
+    model.gru.gamma = 1.0
+    test = make_small_part(9, 1)
+    logits = model(torch.from_numpy(test.load(np.arange(9), 0, STEPS)).transpose(0, 1), test.lengths.tolist())
+    expected = nn.functional.cross_entropy(logits, torch.from_numpy(test.labels))
+    assert trainer.history[0]["test_loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    model = make_trainer(TrainingOptions()).model
+    x = torch.randn(STEPS, 4, SIZE)
+    model.eval()
+    assert torch.equal(model(x), model(x))
+    model.train()
+    assert not torch.equal(model(x), model(x))
+
+
+def test_an_epoch_tells_where_its_seconds_went() -> None:
+    metrics = run_case(epochs=1).history[0]
+    assert set(metrics["seconds"]) == {"relaxation", "coarse", "communication", "data", "other"}
+    assert sum(metrics["seconds"].values()) == pytest.approx(metrics["train_seconds"])
+    assert all(seconds >= 0 for seconds in metrics["seconds"].values())
+    assert metrics["seconds"]["relaxation"] > 0
+    assert metrics["seconds"]["coarse"] == 0  # of the serial solver

@@ -1,0 +1,56 @@
+"""Training does not depend on how the ranks divide a batch and its sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from train.training_cases import ignore, make_trainer, weights_of
+
+import seqbraid as sb
+from seqbraid.comm import Communicator, ProcessGrid
+from seqbraid.mgrit import MGRIT, Serial
+from seqbraid.train import TrainingOptions
+
+# 23 sequences in batches of 6 leave one of 5: on four groups shares are unequal, or empty where batches of 11
+# leave one of 1.
+GRIDS = [(4, 1), (2, 2), (1, 4), (1, 3)]
+EXACT = MGRIT(coarsening=2, tolerance=1e-13)
+
+
+def train(options: TrainingOptions, solver: Serial | MGRIT, grid: ProcessGrid) -> tuple[Tensor, list[Any]]:
+    trainer = make_trainer(options, solver, grid, dtype=torch.float64, validation=True)
+    trainer.run(ignore)
+    return weights_of(trainer), trainer.history
+
+
+@pytest.mark.parametrize("solver", [Serial(), EXACT], ids=["serial", "mgrit"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 6, "clip_norm": 0.3, "class_weights": "balanced"},
+        {"batch_size": 11, "label_smoothing": 0.1, "optimizer": "sgd"},
+        {"batch_size": 23, "optimizer": "lbfgs"},
+    ],
+    ids=["adam", "sgd", "lbfgs"],
+)
+def test_all_grids_end_at_the_same_weights(options: dict[str, Any], solver: Serial | MGRIT) -> None:
+    training = TrainingOptions(epochs=2, learning_rate=0.01, seed=3, **options)
+    expected, history = train(training, solver, ProcessGrid())
+
+    for sequence, data in GRIDS:
+
+        def one_rank(
+            communicator: Communicator, sequence: int = sequence, data: int = data
+        ) -> tuple[Tensor, list[Any]]:
+            return train(training, solver, ProcessGrid(communicator, sequence, data))
+
+        for found, metrics in sb.SimulatedWorld(sequence * data).run(one_rank):
+            # Adam divides by small moments, and L-BFGS searches along lines: both magnify rounding.
+            torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-8)
+            for one, other in zip(metrics, history, strict=True):
+                for name in ("train_accuracy", "test_accuracy", "validation_accuracy"):
+                    assert one[name] == other[name]
+                assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-8)
