@@ -1,0 +1,117 @@
+"""The worked example of docs/adoption.md: page and scripts agree, and the scripts do what the page says."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from launching import ROOT, run_ranks
+from reference import relative_error
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import seqbraid as sb
+
+PAGE = (ROOT / "docs" / "adoption.md").read_text(encoding="utf-8")
+PLAIN, PARALLEL = (ROOT / "docs" / "adoption" / name for name in ("plain.py", "parallel.py"))
+LINE = re.compile(r"epoch (\d+)  loss (\d\.\d{6})  test accuracy (\d\.\d{3})\n")
+
+
+def epochs(printed: str) -> dict[str, list[float]]:
+    """Return loss and accuracy by epoch; nothing else may be printed."""
+    assert LINE.sub("", printed) == ""
+    found = LINE.findall(printed)
+    assert [int(epoch) for epoch, _, _ in found] == [1, 2, 3]
+    return {"loss": [float(loss) for _, loss, _ in found], "accuracy": [float(each) for _, _, each in found]}
+
+
+def run(ranks: int, script: Path) -> dict[str, list[float]]:
+    done = run_ranks(ranks, "-m", "mpi4py", str(script))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return epochs(done.stdout)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The scripts save their weights where they are started."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what the plain script prints, and the weights that it saves."""
+    place = tmp_path_factory.mktemp("plain")
+    command = [sys.executable, str(PLAIN)]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return {**epochs(done.stdout), "weights": torch.load(place / "classifier.pt", weights_only=True)}
+
+
+def test_the_diff_of_the_page_is_that_of_the_scripts() -> None:
+    before, after = (path.read_text(encoding="utf-8").splitlines(keepends=True) for path in (PLAIN, PARALLEL))
+    diff = "".join(difflib.unified_diff(before, after, PLAIN.name, PARALLEL.name))
+    assert re.findall(r"```diff\n(.*?)```", PAGE, re.DOTALL) == [diff]
+
+
+def test_the_plain_script_learns_and_prints_what_the_page_shows(plain: dict[str, Any]) -> None:
+    assert plain["accuracy"][0] < 0.5 < 0.95 < plain["accuracy"][-1]
+    shown = epochs(re.findall(r"```\n(epoch.*?)```", PAGE, re.DOTALL)[0])
+    assert plain["loss"] == pytest.approx(shown["loss"], rel=0.01)  # rounding differs among machines
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_parallel_script_trains_alike_with_the_serial_solver(
+    ranks: int, plain: dict[str, Any], folder: Path
+) -> None:
+    text = PARALLEL.read_text(encoding="utf-8")
+    serial, replaced = re.subn(r"^solver = .*$", "solver = sb.Serial()", text, flags=re.MULTILINE)
+    assert replaced == 1
+    (folder / "serial.py").write_text(serial, encoding="utf-8")
+    assert run(ranks, folder / "serial.py")["loss"] == pytest.approx(plain["loss"], rel=1e-4)
+    weights = torch.load(folder / "classifier.pt", weights_only=True)
+    assert weights.keys() == plain["weights"].keys()
+    for name, value in plain["weights"].items():
+        assert relative_error(weights[name], value) < 1e-3, name
+
+
+def test_the_parallel_script_trains_closely_with_mgrit(plain: dict[str, Any]) -> None:
+    found = run(2, PARALLEL)
+    assert found["loss"] == pytest.approx(plain["loss"], abs=0.01)
+    assert found["loss"] != plain["loss"]  # it is MGRIT that ran
+    assert found["accuracy"][-1] > 0.95
+    shown = epochs(re.findall(r"```\n(epoch.*?)```", PAGE, re.DOTALL)[1])
+    assert found["loss"] == pytest.approx(shown["loss"], abs=0.01)
+
+
+def test_the_pages_head_on_every_step_gets_the_gradients_of_the_whole_sequence() -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    T, B, classes, solver = 37, 3, 4, sb.Serial()
+    torch.manual_seed(0)
+    x, labels = torch.randn(T, B, 2, dtype=torch.float64), torch.randint(classes, (T, B))
+    reference, head = nn.GRU(2, 5, dtype=torch.float64), nn.Linear(5, classes, dtype=torch.float64)
+    loss = cross_entropy(head(reference(x)[0]).flatten(0, 1), labels.flatten())
+    expected = torch.autograd.grad(loss, [*reference.parameters(), *head.parameters()])
+
+    def on_a_rank(comm: object) -> tuple[float, list[torch.Tensor]]:
+        gru = sb.GRU(2, 5, dtype=torch.float64, solver=solver, comm=comm)
+        gru.load_state_dict(reference.state_dict())
+        own = nn.Linear(5, classes, dtype=torch.float64)
+        own.load_state_dict(head.state_dict())
+        names = {"sb": sb, "cross_entropy": cross_entropy, "T": T, "comm": comm, "solver": solver}
+        names |= {"x": x, "labels": labels, "gru": gru, "head": own}
+        exec(snippet, names)
+        gradients = [parameter.grad for parameter in (*gru.parameters(), *own.parameters())]
+        return names["loss"].item(), [gradient for gradient in gradients if gradient is not None]
+
+    ranks = sb.SimulatedWorld(3).run(on_a_rank)
+    assert sum(part for part, _ in ranks) == pytest.approx(loss.item())
+    for _, found in ranks:
+        for one, other in zip(found, expected, strict=True):
+            assert relative_error(one, other) < 1e-12
