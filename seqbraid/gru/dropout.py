@@ -14,21 +14,34 @@ Numbers = npt.NDArray[np.uint64]
 _CHUNK = 1 << 20
 
 
-def drop(x: Tensor, share: float, seed: tuple[int, int], first_step: int) -> Tensor:
+def drop(
+    x: Tensor,
+    share: float,
+    seed: tuple[int, int],
+    first_step: int,
+    first_sequence: int = 0,
+    sequences: int | None = None,
+) -> Tensor:
     """Set about `share` of the values of x (T, B, H) to zero and scale the others by 1 / (1 - share).
 
-    Value i of the whole sequence, counted over steps, sequences and units, is kept or not by the i-th number
-    of a stream that `seed` starts; x begins at step `first_step`. The stream is SplitMix64 (Steele, Lea &
-    Flood, OOPSLA 2014), whose i-th number can be had without the ones before.
+    Value i of all sequences, counted over steps, sequences and units, is kept or not by the i-th number of a
+    stream that `seed` starts. x begins at step `first_step` of sequence `first_sequence` of the global batch,
+    which has `sequences` in all; None for those of x alone. The stream is SplitMix64 (Steele, Lea & Flood,
+    OOPSLA 2014), whose i-th number can be had without the ones before.
     """
-    first = first_step * x.shape[1] * x.shape[2]
+    steps, batch, units = x.shape
+    stride = (batch if sequences is None else sequences) * units
+    first = first_step * stride + first_sequence * units
+    wide = batch * units
     start = np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-    kept = np.empty(x.numel(), dtype=np.bool_)
+    kept = np.empty((steps, wide), dtype=np.bool_)
     threshold = np.uint64(int(share * 2.0**64))
-    for offset in range(0, len(kept), _CHUNK):
-        stop = min(offset + _CHUNK, len(kept))
-        counter = np.arange(first + offset, first + stop, dtype=np.uint64)
-        kept[offset:stop] = _splitmix64(start, counter) >= threshold
+    within = np.arange(wide, dtype=np.uint64)
+    at_once = max(1, _CHUNK // max(wide, 1))
+    for step in range(0, steps, at_once):
+        stop = min(step + at_once, steps)
+        of_steps = np.arange(step, stop, dtype=np.uint64) * np.uint64(stride) + np.uint64(first)
+        kept[step:stop] = _splitmix64(start, of_steps[:, None] + within) >= threshold
     mask = torch.from_numpy(kept).view(x.shape).to(x.device)
     return x * mask.to(x.dtype).div_(1.0 - share)
 

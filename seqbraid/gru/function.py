@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,14 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from seqbraid.cells import CellKind
-from seqbraid.comm import Communicator, sum_in_one_message
+from seqbraid.comm import Communicator, ProcessGrid, sum_in_one_message
 from seqbraid.gru.coarse import ForwardSteps, merge_inputs
+from seqbraid.gru.divergence import Divergence
 from seqbraid.gru.gradients import Gradients
 from seqbraid.gru.problems import AdjointProblem, ForwardProblem
 from seqbraid.gru.recurrence import Recurrence
 from seqbraid.gru.trajectory import Projection, Trajectory
+from seqbraid.gru.weight_sums import WeightSums
 from seqbraid.kernels import Intervals, empty_series
 from seqbraid.mgrit import (
     MGRIT,
@@ -27,10 +29,7 @@ from seqbraid.mgrit import (
     Problem,
     Serial,
     Solution,
-    SolverDivergedError,
-    SolverDivergedWarning,
     SolveReport,
-    has_diverged,
     relative_residuals,
     solve_in_parallel,
     solve_in_sequence,
@@ -43,20 +42,29 @@ __all__ = ["LayerFunction", "LayerPlan"]
 class LayerPlan:
     """All that a layer's solve needs besides its tensors.
 
-    `valid` (local steps, B) is true within each sequence's length, None where all steps are; `for_adjoint`
-    tells whether a backward pass may follow.
+    `grid.sequence` shares the solve. `valid` (local steps, B) is true within each sequence's length, None
+    where all steps are; `for_adjoint` tells whether a backward pass may follow. `weight_sums` is None where
+    every layer sums its parameters' gradients itself; `places` are those of this layer's parameters there.
     """
 
     layer: int
     cell: CellKind
     gamma: float
     solver: Serial | MGRIT
-    communicator: Communicator
+    grid: ProcessGrid
     partition: Partition
     valid: Tensor | None
     report: SolveReport
+    divergence: Divergence
     reverse: bool = False
     for_adjoint: bool = True
+    weight_sums: WeightSums | None = None
+    places: Sequence[int | None] = ()
+
+    @property
+    def communicator(self) -> Communicator:
+        """The ranks that share the solve."""
+        return self.grid.sequence
 
     @property
     def mgrit(self) -> MGRIT | None:
@@ -97,7 +105,8 @@ class LayerFunction(Function):
     """`output, h_n = LayerFunction.apply(x, h0, w_ih, w_hh, b_ih, b_hh, plan)`.
 
     x (local steps, B, I) and output (local steps, B, H) are this rank's slice; h0 and h_n (B, H) are the
-    same on every rank. Parameters' gradients come back summed over the ranks.
+    same on every rank. Parameters' gradients come back summed over the ranks, or as None where
+    `plan.weight_sums` has them.
     """
 
     @staticmethod
@@ -115,7 +124,8 @@ class LayerFunction(Function):
         keep = plan.for_adjoint and any(ctx.needs_input_grad)
         states, trajectory, coarse, entry, squares = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan, keep)
         h_n, entry = _final_state(states, h0, squares, entry, plan)
-        if _diverged(entry, x.dtype, "forward", plan):
+        put_off = plan.grid.data.size > 1
+        if plan.divergence.wants_serial(entry, x.dtype, "forward", put_off):
             residuals = entry.residuals
             plan = replace(plan, solver=Serial())
             states, trajectory, coarse, entry, _ = _solve_forward(x, h0, w_ih, b_ih, recurrence, plan, keep)
@@ -302,43 +312,46 @@ class _AdjointSolve:
 
 def _solve_adjoint(solve: _AdjointSolve, plan: LayerPlan) -> tuple[Gradients, Tensor, list[Tensor | None]]:
     """Return the gradients, dL/dh0 and the parameters' gradients, the last two summed over the ranks."""
-    gradients, grad_h0, entry, squares = solve.run(plan, serially=False)
-    of_parameters, grad_h0, entry = _sum_gradients(solve, gradients, grad_h0, entry, squares, plan)
-    if _diverged(entry, grad_h0.dtype, "backward", plan):
+    sums = plan.weight_sums if plan.weight_sums is not None and plan.weight_sums.has(plan.layer) else None
+    gradients, grad_h0, of_parameters, entry = _run_and_sum(solve, plan, serially=False, sums=sums)
+    # At a gate all ranks raise together, and no sum of the layers above is left behind.
+    put_off = plan.weight_sums is not None
+    if plan.divergence.wants_serial(entry, grad_h0.dtype, "backward", put_off):
         residuals = entry.residuals
-        gradients, grad_h0, entry, _ = solve.run(plan, serially=True)
-        of_parameters, grad_h0, entry = _sum_gradients(solve, gradients, grad_h0, entry, None, plan)
+        gradients, grad_h0, of_parameters, entry = _run_and_sum(solve, plan, serially=True, sums=sums)
         entry = replace(entry, residuals=residuals, solved_serially=True)
     plan.report.backward.append(entry)
+    if sums is not None:
+        sums.start(plan.layer, of_parameters, plan.places, plan.report)
+        of_parameters = [None] * len(of_parameters)
     return gradients, grad_h0, of_parameters
 
 
-def _sum_gradients(
-    solve: _AdjointSolve,
-    gradients: Gradients,
-    grad_h0: Tensor,
-    entry: DirectionReport,
-    squares: Tensor | None,
-    plan: LayerPlan,
-) -> tuple[list[Tensor | None], Tensor, DirectionReport]:
-    """Sum the parameters' gradients, that of h0 and the residuals over the ranks, in one message."""
+def _run_and_sum(
+    solve: _AdjointSolve, plan: LayerPlan, serially: bool, sums: WeightSums | None
+) -> tuple[Gradients, Tensor, list[Tensor | None], DirectionReport]:
+    """Solve, and sum over the ranks of the sequence what is wanted at once, in one message.
+
+    That is the gradient of h0 and the residuals, and the parameters' gradients where `sums` has them not.
+    """
+    gradients, grad_h0, entry, squares = solve.run(plan, serially)
     of_parameters = gradients.of_parameters()
-    sums = [gradient for gradient in of_parameters if gradient is not None]
+    at_once = [] if sums is not None else [gradient for gradient in of_parameters if gradient is not None]
     if solve.needs_h0:
         holds_first = plan.communicator.rank == plan.first_rank
         grad_h0 = grad_h0.clone() if holds_first else torch.zeros_like(grad_h0)
-        sums.append(grad_h0)
+        at_once.append(grad_h0)
     if squares is None:
-        return of_parameters, grad_h0, _sum(sums, "sum of the gradients", entry, plan)
+        return gradients, grad_h0, of_parameters, _sum(at_once, "sum of the gradients", entry, plan)
     # A square may be too small or too large for the gradients' dtype: each rank fills in its own mantissas
     # and exponents, and a sum with zeros changes nothing.
     mantissas, exponents = torch.frexp(squares)
     table = grad_h0.new_zeros((plan.communicator.size, 2, *squares.shape))
     table[plan.communicator.rank] = torch.stack([mantissas, exponents.to(mantissas.dtype)])
-    entry = _sum([*sums, table], "sum of the gradients", entry, plan)
+    entry = _sum([*at_once, table], "sum of the gradients", entry, plan)
     each = table.to("cpu", torch.float64)
     total = torch.ldexp(each[:, 0], each[:, 1]).sum(dim=0)
-    return of_parameters, grad_h0, replace(entry, residuals=relative_residuals(total))
+    return gradients, grad_h0, of_parameters, replace(entry, residuals=relative_residuals(total))
 
 
 def _solve(
@@ -365,26 +378,3 @@ def _entry(
         plan.reverse,
         coarse_seconds=solution.coarse_seconds,
     )
-
-
-def _diverged(entry: DirectionReport, dtype: torch.dtype, direction: str, plan: LayerPlan) -> bool:
-    """Say whether a solve diverged and is to be done again in sequence; raise or warn as the options say."""
-    solver = plan.solver
-    if not isinstance(solver, MGRIT) or not has_diverged(entry.residuals, torch.finfo(dtype).eps):
-        return False
-    _tell_divergence(direction, entry, solver)
-    return solver.on_divergence == "serial"
-
-
-def _tell_divergence(direction: str, entry: DirectionReport, solver: MGRIT) -> None:
-    history = ", ".join(f"{residual:.1e}" for residual in entry.residuals)
-    message = (
-        f"layer {entry.layer}: the {direction} solve diverged, relative residuals {history} (coarse="
-        f"{solver.coarse!r}, coarse_step={solver.coarse_step!r}, coarsening={solver.coarsening})"
-    )
-    if solver.on_divergence == "raise":
-        raise SolverDivergedError(
-            f"{message}; take coarse='frozen', a smaller coarsening, or on_divergence='serial'"
-        )
-    ending = "; solved again in sequence" if solver.on_divergence == "serial" else ""
-    warnings.warn(message + ending, SolverDivergedWarning, stacklevel=5)

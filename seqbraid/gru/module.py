@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from seqbraid.cells import CellKind
-from seqbraid.comm import as_communicator, launched_ranks, sum_in_one_message
+from seqbraid.comm import Communicator, as_grid, launched_ranks, sum_in_one_message
 from seqbraid.gru.agreement import Call, agree_on_call
+from seqbraid.gru.divergence import Divergence
 from seqbraid.gru.dropout import drop
 from seqbraid.gru.function import LayerFunction, LayerPlan
+from seqbraid.gru.weight_sums import WeightSums
 from seqbraid.mgrit import MGRIT, Serial, SolveReport
 
 __all__ = ["GRU", "sum_gradients"]
@@ -40,9 +42,13 @@ class GRU(nn.Module):
         gamma: step of the ODE that the cell discretises (default 1.0).
         solver: `Serial()` (default), exact, or `MGRIT(...)`, in parallel over intervals and ranks.
         comm: None (one process), an mpi4py communicator, or a `seqbraid.comm.Communicator`. Each rank then
-            holds the slice of the sequence that `seqbraid.local_slice` gives it, and the same weights.
+            holds the slice of the sequence that `seqbraid.local_slice` gives it, and the same weights. With a
+            `seqbraid.ProcessGrid` the ranks along its sequence do so, for the sequences of their group, of
+            which there may be none; the gradients of the weights are sums over all groups. So a mean loss is
+            a sum over the group's sequences divided by the global batch.
 
     Attributes:
+        grid: the ranks as a `ProcessGrid`.
         last_solve: `SolveReport` of the latest forward, and of its backward once that has run.
 
     `module(x, h0=None, lengths=None)` returns output and h_n, see `forward`; with `lengths`, sequences of
@@ -103,7 +109,7 @@ class GRU(nn.Module):
         self.cell: CellKind = cell
         self.gamma = float(gamma)
         self.solver: Serial | MGRIT = solver
-        self.communicator = as_communicator(comm)
+        self.grid = as_grid(comm)
         self.last_solve = SolveReport()
         directions = self._directions()
         for layer, reverse in itertools.product(range(num_layers), directions):
@@ -116,6 +122,11 @@ class GRU(nn.Module):
                 parameter = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
                 self.register_parameter(_parameter_name(name, layer, reverse), parameter)
         self.reset_parameters()
+
+    @property
+    def communicator(self) -> Communicator:
+        """The ranks that share the steps of this rank's sequences."""
+        return self.grid.sequence
 
     def reset_parameters(self) -> None:
         """Draw every parameter uniformly from -1/sqrt(H) to 1/sqrt(H), as `torch.nn.GRU` does."""
@@ -134,11 +145,14 @@ class GRU(nn.Module):
     ) -> tuple[Any, Tensor]:
         """Solve the recurrence; collective over the ranks of `comm`, as is the backward pass.
 
+        On a `ProcessGrid`, B is the number of this group's sequences, and what is said to be equal on all
+        ranks is so on those of its group.
+
         Args:
-            x: this rank's slice (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch. On one
-                rank also a `PackedSequence`.
+            x: this rank's slice (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch. Where no
+                sequence is cut also a `PackedSequence`.
             h0: (layers * directions, B, H), without a batch (layers * directions, H), equal on all ranks;
-                zeros where None.
+                zeros where None. Its gradient is equal on all ranks too.
             lengths: (B,) whole numbers, each sequence's global number of steps, equal on all ranks.
                 The states stand still past a sequence's end, and its outputs are zero there.
 
@@ -176,14 +190,19 @@ class GRU(nn.Module):
             x = x.unsqueeze(1)
         elif self.batch_first:
             x = x.transpose(0, 1)
-        if x.shape[1] == 0:
+        batch = x.shape[1]
+        if batch == 0 and self.grid.data.size == 1:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected at least one sequence")
         initial = self._initial_states(h0, batched, x)
+        if batch == 0:
+            # Other groups have sequences, and wait for this one's part in their sums: it solves for zeros.
+            x, initial = nn.functional.pad(x, (0, 0, 0, 1)), nn.functional.pad(initial, (0, 0, 0, 1))
         length_list = _as_list(lengths)
         dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
         call = agree_on_call(
-            self.communicator,
+            self.grid,
             x,
+            batch,
             length_list,
             self.solver.slice_multiple,
             dropout > 0,
@@ -196,6 +215,8 @@ class GRU(nn.Module):
 
         with torch.autocast(x.device.type, enabled=False):
             x, h_n = self._solve_layers(x, initial, call, dropout)
+        if batch == 0:
+            x, h_n = x[:, :0], h_n[:, :0]
         if not batched:
             return x.squeeze(1), h_n.squeeze(1)
         return (x.transpose(0, 1) if self.batch_first else x), h_n
@@ -203,42 +224,55 @@ class GRU(nn.Module):
     def _solve_layers(self, x: Tensor, initial: Tensor, call: Call, dropout: float) -> tuple[Tensor, Tensor]:
         """Solve layer by layer; x (T, B, I) is this rank's slice, `initial` (layers * directions, B, H)."""
         report = SolveReport()
+        divergence = Divergence(self.solver, self.grid)
+        sums = WeightSums.of(self.grid, self.num_layers, divergence)
         directions = self._directions()
+        solves = list(itertools.product(range(self.num_layers), directions))
+        weights = [weight for solve in solves for weight in self._layer_parameters(*solve)]
+        places: list[int | None] = [None] * len(weights)
+        if sums is not None:
+            (x, initial, *weights), (_, _, *places) = sums.gate([x, initial, *weights])
         final_states: list[Tensor] = []
-        for layer in range(self.num_layers):
-            outputs = []
-            for reverse in directions:
-                plan = LayerPlan(
-                    layer,
-                    self.cell,
-                    self.gamma,
-                    self.solver,
-                    self.communicator,
-                    call.partition,
-                    call.valid,
-                    report,
-                    reverse,
-                    torch.is_grad_enabled(),
-                )
-                parameters = self._layer_parameters(layer, reverse)
-                h_0 = initial[len(final_states)]
-                output, h_n = LayerFunction.apply(x, h_0, *parameters, plan)  # type: ignore[no-untyped-call]
-                outputs.append(output)
-                final_states.append(h_n)
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
-            if dropout > 0 and layer < self.num_layers - 1:
-                x = drop(x, dropout, (call.seed, layer), call.partition.start)
+        outputs: list[Tensor] = []
+        for number, (layer, reverse) in enumerate(solves):
+            plan = LayerPlan(
+                layer,
+                self.cell,
+                self.gamma,
+                self.solver,
+                self.grid,
+                call.partition,
+                call.valid,
+                report,
+                divergence,
+                reverse,
+                torch.is_grad_enabled(),
+                sums,
+                places[4 * number : 4 * number + 4],
+            )
+            parameters = weights[4 * number : 4 * number + 4]
+            output, h_n = LayerFunction.apply(x, initial[number], *parameters, plan)  # type: ignore[no-untyped-call]
+            outputs.append(output)
+            final_states.append(h_n)
+            if len(outputs) == len(directions):
+                x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+                outputs = []
+                if dropout > 0 and layer < self.num_layers - 1:
+                    seed = (call.seed, layer)
+                    x = drop(x, dropout, seed, call.partition.start, call.first_sequence, call.sequences)
+        divergence.exchange()
         self.last_solve = report
         return x, torch.stack(final_states)
 
     def extra_repr(self) -> str:
         """Describe the module in one line, as `torch.nn` modules do."""
-        ranks = self.communicator.size
+        ranks = self.grid.world.size
         return (
             f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bias={self.bias}, "
             f"batch_first={self.batch_first}, dropout={self.dropout}, bidirectional={self.bidirectional}, "
             f"cell={self.cell!r}, gamma={self.gamma}, solver={self.solver}"
             + (f", ranks={ranks}" if ranks > 1 else "")
+            + (f", grid={self.grid}" if self.grid.data.size > 1 else "")
         )
 
     def _directions(self) -> tuple[bool, ...]:
@@ -312,13 +346,21 @@ def _warn_about_lonely_ranks() -> None:
 
 
 def sum_gradients(module: nn.Module, comm: object) -> None:
-    """Add up over the ranks the gradients of a module that saw only this rank's slice, in one message.
+    """Add up over the ranks of `comm` the gradients of a module that saw only a part, in one message.
 
-    For encoders upstream of a `GRU` and heads on its per-step output. Never for a `GRU` itself, nor for a
-    head on h_n: theirs are already the same on every rank. Collective; parameters without a gradient count
-    as zero.
+    A mean loss must be divided by the number of all sequences, on every rank. Which ranks saw parts:
+
+    - an encoder upstream of a `GRU`, or a head on its per-step output, saw a slice of this group's sequences:
+      sum over all ranks, `sum_gradients(encoder, comm)`, where `comm` is what the `GRU` has.
+    - a head on h_n saw this group's sequences, and has the same gradient on all ranks of the group: with an
+      mpi4py communicator or a `Communicator` it must not be summed, with a `ProcessGrid` over the groups,
+      `sum_gradients(head, grid.data)`.
+    - a `GRU` itself: never, its gradients come summed over all ranks.
+
+    `comm` is a `ProcessGrid`, all ranks of which are meant, or whatever else a `GRU` takes. Collective;
+    parameters without a gradient count as zero.
     """
-    communicator = as_communicator(comm)
+    communicator = as_grid(comm).world
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in parameters:
         if parameter.grad is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seqbraid.comm import rank_and_size
-from seqbraid.comm.base import Communicator
+from seqbraid.comm import ProcessGrid, rank_and_size
 from seqbraid.mgrit.options import MGRIT, Serial
 
 __all__ = ["Partition", "interval_count", "local_slice"]
@@ -21,16 +20,17 @@ def local_slice(T: int, comm: object = None, coarsening: int | Serial | MGRIT = 
     """Return the slice of a sequence of T steps that this rank holds: whole intervals, as equal as can be.
 
     `coarsening` is the steps of an interval, or a solver, whose intervals (of its second coarsest level,
-    where it has several) are then kept whole. They go in contiguous blocks over the ranks of `comm` (None,
-    an mpi4py communicator or a Communicator); with fewer of them than ranks the last ranks get an empty
-    slice. Not collective. Raises ValueError for T or `coarsening` below 1.
+    where it has several) are then kept whole. They go in contiguous blocks over the ranks of `comm`: None, an
+    mpi4py communicator, a Communicator, or a `ProcessGrid`, whose sequence ranks are meant. With fewer blocks
+    than ranks the last ranks get an empty slice. Not collective. Raises ValueError for T or `coarsening`
+    below 1.
     """
     multiple = coarsening if isinstance(coarsening, int) else coarsening.slice_multiple
     if T < 1:
         raise ValueError(f"T is {T}; expected at least one step")
     if multiple < 1:
         raise ValueError(f"coarsening is {multiple}; expected at least 1")
-    rank, size = rank_and_size(comm)
+    rank, size = rank_and_size(comm.sequence if isinstance(comm, ProcessGrid) else comm)
     share, extra = divmod(interval_count(T, multiple), size)
     first = rank * share + min(rank, extra)
     last = first + share + (rank < extra)
@@ -45,8 +45,8 @@ class Partition:
     rank: int
 
     @staticmethod
-    def from_lengths(lengths: Sequence[int], communicator: Communicator, multiple: int) -> Partition:
-        """Check the slices' lengths of all ranks and return the partition.
+    def from_lengths(lengths: Sequence[int], rank: int, multiple: int) -> Partition:
+        """Check the slices' lengths of all ranks and return the partition as `rank` sees it.
 
         Raises ValueError where the sequence is empty or a slice is not cut at a multiple of `multiple`.
         """
@@ -54,14 +54,15 @@ class Partition:
         if total == 0:
             raise ValueError("the sequence has no steps on any rank; expected at least one")
         start = 0
-        for rank, length in enumerate(lengths[:-1]):
+        for before, length in enumerate(lengths[:-1]):
             start += length
             if start % multiple and start < total:
                 raise ValueError(
-                    f"the slices of ranks {rank} and {rank + 1} meet at step {start}, which is no multiple "
-                    f"of {multiple}; cut the sequence with seqbraid.local_slice({total}, comm, {multiple})"
+                    f"the slices of ranks {before} and {before + 1} meet at step {start}, which is no "
+                    f"multiple of {multiple}; cut the sequence with "
+                    f"seqbraid.local_slice({total}, comm, {multiple})"
                 )
-        return Partition(tuple(lengths), communicator.rank)
+        return Partition(tuple(lengths), rank)
 
     @property
     def total(self) -> int:

@@ -24,7 +24,7 @@ def test_slices_cover_the_sequence_in_whole_intervals_as_equal_as_can_be(T, rank
     assert max(intervals) - min(intervals) <= 1
     lengths = [held.stop - held.start for held in slices]
     for rank in range(ranks):
-        partition = Partition.from_lengths(lengths, rank_of(ranks, rank), coarsening)
+        partition = Partition.from_lengths(lengths, rank, coarsening)
         assert partition.total == T
         assert (partition.start, partition.steps) == (slices[rank].start, lengths[rank])
 
@@ -48,11 +48,11 @@ def test_nonsense_is_refused_by_value(T, coarsening):
 
 def test_slices_not_cut_at_intervals_are_refused_with_the_remedy():
     with pytest.raises(ValueError, match=r"ranks 0 and 1 meet at step 6.*local_slice\(14, comm, 4\)"):
-        Partition.from_lengths([6, 8], SingleProcess(), 4)
+        Partition.from_lengths([6, 8], 0, 4)
 
 
 def test_the_last_slice_may_end_anywhere():
-    assert Partition.from_lengths([8, 3, 0], SingleProcess(), 4).total == 11
+    assert Partition.from_lengths([8, 3, 0], 0, 4).total == 11
 
 
 def test_a_foreign_object_is_no_communicator():
