@@ -29,10 +29,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqbraid.cli.config import require
 from seqbraid.cli.train.arguments import add_arguments
+
+if TYPE_CHECKING:
+    from seqbraid.train import Interruption
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -41,6 +44,15 @@ HELP = "train a classifier with the sequence split over ranks"
 
 def run(options: argparse.Namespace) -> None:
     """Train and leave a run folder; rank 0 reports."""
+    from seqbraid.train import Interruption
+
+    require(options.parser, options, "data", "output")
+    # From here on, signals are acted upon after the next update.
+    with Interruption() as interruption:
+        _run(options, interruption)
+
+
+def _run(options: argparse.Namespace, interruption: Interruption) -> None:
     from seqbraid.cli import endings
     from seqbraid.cli.inference import both_inferences, table_of_inferences
     from seqbraid.cli.train.reporting import line_of_epoch
@@ -49,9 +61,8 @@ def run(options: argparse.Namespace) -> None:
     from seqbraid.cli.train.starting import begin, open_data, resumes
     from seqbraid.comm import on_first_rank, world
     from seqbraid.mgrit import MGRIT
-    from seqbraid.train import Batches, Evaluation, Interruption, RunFolder, Trainer
+    from seqbraid.train import Batches, Evaluation, RunFolder, Trainer
 
-    require(options.parser, options, "data", "output")
     communicator = world()
     folder = RunFolder(options.output)
     resumed = resumes(options, folder, communicator)
@@ -64,34 +75,33 @@ def run(options: argparse.Namespace) -> None:
     changes = begin(setup, folder, resumed)
     say("\n".join([setup.description, *(f"changed: {change}" for change in changes)]))
     data, model = setup.training_data(), setup.new_model()
-    with Interruption() as interruption:
-        checkpoints = folder.checkpoints(options.keep)
-        trainer = Trainer(
-            model, data, setup.training, setup.grid, checkpoints, options.checkpoint_minutes, interruption
-        )
-        if resumed:
-            going_on = trainer.restore()
-            where = f"goes on in epoch {trainer.epoch}, after {trainer.updates} updates"
-            say(f"{options.output}: {where if going_on else 'begins anew, since it has no checkpoint'}")
-        begun = trainer.epoch
-        results = on_first_rank(
-            communicator,
-            lambda: Results(folder, trainer, data, options.tensorboard),
-            "opening the run folder",
-        )
+    checkpoints = folder.checkpoints(options.keep)
+    trainer = Trainer(
+        model, data, setup.training, setup.grid, checkpoints, options.checkpoint_minutes, interruption
+    )
+    if resumed:
+        going_on = trainer.restore()
+        where = f"goes on in epoch {trainer.epoch}, after {trainer.updates} updates"
+        say(f"{options.output}: {where if going_on else 'begins anew, since it has no checkpoint'}")
+    begun = trainer.epoch
+    results = on_first_rank(
+        communicator,
+        lambda: Results(folder, trainer, data, options.tensorboard),
+        "opening the run folder",
+    )
 
-        def write(metrics: dict[str, Any], test: Evaluation) -> None:
-            if results is not None:  # as it is on the other ranks
-                results.write(metrics, test)
+    def write(metrics: dict[str, Any], test: Evaluation) -> None:
+        if results is not None:  # as it is on the other ranks
+            results.write(metrics, test)
 
-        def after_epoch(metrics: dict[str, Any], test: Evaluation) -> None:
-            on_first_rank(communicator, lambda: write(metrics, test), "writing results")
-            getattr(endings, "share_warnings", lambda c: None)(communicator)
-            say(line_of_epoch(metrics, options.epochs))
+    def after_epoch(metrics: dict[str, Any], test: Evaluation) -> None:
+        on_first_rank(communicator, lambda: write(metrics, test), "writing results")
+        getattr(endings, "share_warnings", lambda c: None)(communicator)
+        say(line_of_epoch(metrics, options.epochs))
 
-        received = trainer.run(after_epoch)
-        if results is not None:
-            results.close()
+    received = trainer.run(after_epoch)
+    if results is not None:
+        results.close()
     if received is not None:
         on_first_rank(communicator, lambda: folder.mark_stopped(received), "leaving word of the end")
         say(
@@ -102,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
     last, best = trainer.history[-1], trainer.history[trainer.best_epoch - 1]
     if trainer.epoch == begun:
         say(f"{options.output} is finished; to train on, raise --epochs (now {options.epochs})")
-    elif isinstance(setup.solver, MGRIT):
+    if isinstance(setup.solver, MGRIT):
         batches = Batches(data.test, data.held, data.standardise, options.batch_size, setup.grid)
         found = both_inferences(model, batches, setup.solver)
         inference = {name: result.to_dict() for name, result in found.items()}
