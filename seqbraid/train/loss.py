@@ -22,11 +22,11 @@ class CrossEntropy:
 
     def share(self, logits: Tensor, labels: Tensor, all_labels: Tensor) -> Tensor:
         """Return what `logits` (b, classes) of `labels` (b,) add to the mean over the batch `all_labels`."""
+        weights = None if self.weights is None else self.weights.to(logits)
         total = nn.functional.cross_entropy(
-            logits, labels, self.weights, reduction="sum", label_smoothing=self.smoothing
+            logits, labels, weights, reduction="sum", label_smoothing=self.smoothing
         )
-        weight = len(all_labels) if self.weights is None else self.weights[all_labels].sum()
-        return total / weight
+        return total / (len(all_labels) if weights is None else weights[all_labels].sum())
 
 
 def class_weights(kind: ClassWeights, labels: Tensor, classes: int) -> Tensor | None:

@@ -49,10 +49,12 @@ class SequenceClassifier(nn.Module):
             gamma=options.gamma,
             dropout=options.dropout if options.num_layers > 1 else 0.0,
             solver=solver,
-            comm=comm.sequence if hasattr(comm, "sequence") else comm,
+            comm=comm,
         )
         self.head = nn.Linear(options.hidden_size, options.classes)
         self.dropout = options.dropout
+        # Of its own, so that every rank drops the same, whatever else draws random numbers.
+        self.generator = torch.Generator()
 
     def forward(self, x: Tensor, lengths: list[int] | None = None, share: BatchShare | None = None) -> Tensor:
         """Return the logits; collective over the ranks. `share`: which of a batch's sequences x holds."""
@@ -66,7 +68,10 @@ class SequenceClassifier(nn.Module):
     def _kept(self, state: Tensor, share: BatchShare | None) -> Tensor:
         """Return the factors of a dropout that does not depend on how the batch is shared out."""
         first, total = (0, len(state)) if share is None else (share.first, share.total)
-        kept = torch.rand(total, state.shape[1])[first : first + len(state)] >= self.dropout
+        kept = (
+            torch.rand(total, state.shape[1], generator=self.generator)[first : first + len(state)]
+            >= self.dropout
+        )
         if len(kept) < len(state):  # a sequence that does not count
             return torch.ones_like(state)
         return kept.to(state) / (1.0 - self.dropout)

@@ -115,4 +115,4 @@ class TrainingOptions:
     def level(self, epoch: int) -> int:
         """Return by how much the sequences of epoch 1, 2, ... are coarsened in time; 1 is not at all."""
         done = (epoch - 1) // self.nested_epochs
-        return 2 ** max(self.nested_levels - done, 0)
+        return 1 << max(self.nested_levels - done, 0)

@@ -96,6 +96,7 @@ class Trainer:
         self._interruption = Interruption() if interruption is None else interruption
         self._optimizer = make_optimizer(model.parameters(), options)
         self._gamma = model.gru.gamma
+        model.generator.manual_seed(options.seed)
         weights = class_weights(
             options.class_weights, torch.from_numpy(data.train.labels), model.head.out_features
         )
@@ -330,6 +331,7 @@ class Trainer:
             "optimizer": self._optimizer.state_dict(),
             "optimizer_kind": self.options.optimizer,
             "random": torch.get_rng_state(),
+            "random_of_head": self.model.generator.get_state(),
             "serial": isinstance(self.model.gru.solver, Serial),
             "epoch": self.epoch,
             "batch": self._batch,
@@ -346,6 +348,7 @@ class Trainer:
         self.model.load_state_dict(content["model"])
         self._optimizer.load_state_dict(content["optimizer"])
         torch.set_rng_state(content["random"])
+        self.model.generator.set_state(content["random_of_head"])
         if content["serial"]:
             self.model.gru.solver = Serial()
         self.epoch, self.updates, self._batch = content["epoch"], content["updates"], content["batch"]
