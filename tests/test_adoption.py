@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ import seqbraid as sb
 
 PAGE = (ROOT / "docs" / "adoption.md").read_text(encoding="utf-8")
 PLAIN, PARALLEL = (ROOT / "docs" / "adoption" / name for name in ("plain.py", "parallel.py"))
+SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+FEATURES, HIDDEN, CLASSES = 2, 5, 4
+Gradients = list[torch.Tensor]
 LINE = re.compile(r"epoch (\d+)  loss (\d\.\d{6})  test accuracy (\d\.\d{3})\n")
 
 
@@ -90,28 +95,60 @@ def test_the_parallel_script_trains_closely_with_mgrit(plain: dict[str, Any]) ->
     assert found["loss"] == pytest.approx(shown["loss"], abs=0.01)
 
 
+def run_snippet(snippet: str, ranks: int, head: nn.Module, **names: Any) -> list[tuple[float, Gradients]]:
+    """Run lines of the page, which find `names`, on simulated ranks; return each one's loss and gradients."""
+
+    def on_a_rank(comm: object) -> tuple[float, Gradients]:
+        found: dict[str, Any] = {"sb": sb, "cross_entropy": cross_entropy, **names, "comm": comm}
+        found |= {"head": copy.deepcopy(head), "solver": sb.Serial()}
+        if "gru = " not in snippet:
+            found["gru"] = sb.GRU(FEATURES, HIDDEN, solver=found["solver"], comm=comm)
+            found["gru"].load_state_dict(names["weights"])
+        exec(snippet.replace("comm=grid)", "comm=grid); gru.load_state_dict(weights)"), found)
+        parameters = [*found["gru"].parameters(), *found["head"].parameters()]
+        return found["loss"].item(), [each.grad for each in parameters]
+
+    return sb.SimulatedWorld(ranks).run(on_a_rank)
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("double")
 def test_the_pages_head_on_every_step_gets_the_gradients_of_the_whole_sequence() -> None:
-    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    T, B, classes, solver = 37, 3, 4, sb.Serial()
     torch.manual_seed(0)
-    x, labels = torch.randn(T, B, 2, dtype=torch.float64), torch.randint(classes, (T, B))
-    reference, head = nn.GRU(2, 5, dtype=torch.float64), nn.Linear(5, classes, dtype=torch.float64)
-    loss = cross_entropy(head(reference(x)[0]).flatten(0, 1), labels.flatten())
-    expected = torch.autograd.grad(loss, [*reference.parameters(), *head.parameters()])
-
-    def on_a_rank(comm: object) -> tuple[float, list[torch.Tensor]]:
-        gru = sb.GRU(2, 5, dtype=torch.float64, solver=solver, comm=comm)
-        gru.load_state_dict(reference.state_dict())
-        own = nn.Linear(5, classes, dtype=torch.float64)
-        own.load_state_dict(head.state_dict())
-        names = {"sb": sb, "cross_entropy": cross_entropy, "T": T, "comm": comm, "solver": solver}
-        names |= {"x": x, "labels": labels, "gru": gru, "head": own}
-        exec(snippet, names)
-        gradients = [parameter.grad for parameter in (*gru.parameters(), *own.parameters())]
-        return names["loss"].item(), [gradient for gradient in gradients if gradient is not None]
-
-    ranks = sb.SimulatedWorld(3).run(on_a_rank)
+    x, labels = torch.randn(37, 3, FEATURES), torch.randint(CLASSES, (37, 3))
+    gru, head = nn.GRU(FEATURES, HIDDEN), nn.Linear(HIDDEN, CLASSES)
+    loss = cross_entropy(head(gru(x)[0]).flatten(0, 1), labels.flatten())
+    expected = torch.autograd.grad(loss, [*gru.parameters(), *head.parameters()])
+    ranks = run_snippet(SNIPPETS[0], 3, head, x=x, labels=labels, T=37, weights=gru.state_dict())
     assert sum(part for part, _ in ranks) == pytest.approx(loss.item())
-    for _, found in ranks:
-        for one, other in zip(found, expected, strict=True):
-            assert relative_error(one, other) < 1e-12
+    assert all(
+        relative_error(*pair) < 1e-12 for _, found in ranks for pair in zip(found, expected, strict=True)
+    )
+
+
+@pytest.mark.usefixtures("double")
+def test_the_pages_grid_gets_the_gradients_of_the_whole_batch() -> None:
+    torch.manual_seed(0)
+    x, labels, batch = (
+        torch.randn(37, 9, FEATURES),
+        torch.randint(CLASSES, (9,)),
+        torch.tensor([7, 0, 3, 4, 8]),
+    )
+    gru, head = nn.GRU(FEATURES, HIDDEN), nn.Linear(HIDDEN, CLASSES)
+    loss = cross_entropy(head(gru(x[:, batch])[1][-1]), labels[batch])
+    expected = torch.autograd.grad(loss, [*gru.parameters(), *head.parameters()])
+    names = {"x": x, "labels": labels, "batch": batch, "T": 37, "features": FEATURES, "hidden": HIDDEN}
+    ranks = run_snippet(SNIPPETS[1], 6, head, **names, weights=gru.state_dict())
+    assert sum(part for part, _ in ranks) == pytest.approx(
+        3 * loss.item()
+    )  # each group's part on its 3 ranks
+    assert all(
+        relative_error(*pair) < 1e-12 for _, found in ranks for pair in zip(found, expected, strict=True)
+    )
