@@ -8,7 +8,7 @@ from typing import Any
 
 from seqbraid.errors import OptionsError
 
-__all__ = ["check_folder", "check_plot", "pyplot", "save_figure"]
+__all__ = ["check_folder", "check_plot", "finish", "legend_above", "pyplot", "save_figure", "shown"]
 
 
 def check_folder(flag: str, path: Path) -> None:
@@ -39,6 +39,40 @@ def pyplot() -> Any:
     import matplotlib.pyplot as plt
 
     return plt
+
+
+def finish(axis: Any, lines: str = "both") -> None:
+    """Add faint lines behind what is drawn; `lines` of which axis."""
+    axis.grid(alpha=0.3, axis=lines)
+    axis.set_axisbelow(True)
+
+
+def legend_above(axis: Any, title: str, columns: int = 4) -> None:
+    """Put the title above the axis, and between the two the legend, where it covers no curve."""
+    handles, labels = axis.get_legend_handles_labels()
+    rows = -(-len(labels) // columns)
+    axis.set_title(title, fontsize=9, pad=5 + 11 * rows)
+    if labels:
+        axis.legend(
+            handles,
+            labels,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=-(-len(labels) // rows),
+            fontsize=7,
+            frameon=False,
+            columnspacing=1.2,
+            handlelength=1.5,
+            labelspacing=0.2,
+            borderpad=0.2,
+            borderaxespad=0.1,
+        )
+
+
+def shown(text: str, most: int) -> str:
+    """Shorten a name, and replace what no font can show."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def save_figure(figure: Any, path: Path) -> None:

@@ -1,33 +1,51 @@
-"""Draw pictures.
+"""Draw pictures: of a run, or of a data set.
 
-  data    what a data set holds: clips a class, true lengths, frames or sequences of each class
+  RUN, run RUN   how a training went: learning curves, residuals, where the time went, confusion matrix
+  data DATA      what a data set holds: clips a class, true lengths, frames or sequences of each class
 
 example:
+  seqbraid plot run/
+  seqbraid plot run/ --output run.pdf
   seqbraid plot data features/
   seqbraid plot data har.npz --output har.pdf
 
-Run `seqbraid plot KIND --help` for the options of one.
+A word that is no KIND is a run folder; one that is called data is drawn by `seqbraid plot run data`. Run
+`seqbraid plot KIND --help` for the options of one.
 """
 
 from __future__ import annotations
 
 import argparse
 from types import ModuleType
+from typing import Any
 
 from seqbraid.cli.arguments import add_subcommand
 from seqbraid.cli.plot import data
+from seqbraid.cli.plot import run as run_kind
 
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = "draw what a data set holds"
+HELP = "draw how a training went, or what a data set holds"
 
 # Each kind is a module with HELP, `add_arguments(parser)` and `run(options)`; its docstring teaches.
-_KINDS: dict[str, ModuleType] = {"data": data}
+_KINDS: dict[str, ModuleType] = {"run": run_kind, "data": data}
+
+
+class _KindOrRun(argparse._SubParsersAction):  # type: ignore[type-arg]
+    """Takes a first word that is no kind for the run folder of `run`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.choices = None  # type: ignore[assignment]  # any word
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        known = values[0] in _KINDS
+        super().__call__(parser, namespace, values if known else ["run", *values], option_string)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands of `seqbraid plot`."""
-    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True, action=_KindOrRun)
     for name, module in _KINDS.items():
         add_subcommand(kinds, name, module)
 

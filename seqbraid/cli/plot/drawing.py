@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from seqbraid.cli.contents import PARTS, Contents
 from seqbraid.cli.plot.samples import ClipFrames, Frames, Lines, SequenceLines, evenly
-from seqbraid.cli.plotting import pyplot, save_figure
+from seqbraid.cli.plotting import finish, pyplot, save_figure, shown
 
 __all__ = ["draw_contents", "length_edges"]
 
@@ -32,11 +32,11 @@ def draw_contents(contents: Contents, samples: Frames | Lines | None, title: str
     # Names of classes and clips are no formulas.
     with plt.rc_context({"text.parse_math": False}):
         figure = plt.figure(figsize=(width, _UPPER + lower), constrained_layout=True)
-        figure.suptitle(_shown(title, 120), fontsize=10)
+        figure.suptitle(shown(title, 120), fontsize=10)
         summary = figure
         if samples is not None and lower:
             summary, sheet = figure.subfigures(2, 1, height_ratios=[_UPPER, lower])
-            sheet.suptitle(_shown(samples.caption, 200), fontsize=9)
+            sheet.suptitle(shown(samples.caption, 200), fontsize=9)
             if isinstance(samples, Frames):
                 _draw_frames(sheet.subplots(), samples.clips)
             else:
@@ -64,7 +64,7 @@ def _draw_counts(axis: Any, contents: Contents) -> None:
             axis.bar(range(classes), heights, 0.8, bottom=bottom, color=_COLOURS[part], label=label)
             bottom += heights
     named = evenly(classes, _MOST_NAMES)
-    names = [_shown(contents.class_names[number], 24) for number in named]
+    names = [shown(contents.class_names[number], 24) for number in named]
     slope = {"rotation": 90} if classes > _FEW else {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     axis.set_xticks(named, names, fontsize=7, **slope)
     axis.set_xlim(-0.6, classes - 0.4)
@@ -73,7 +73,7 @@ def _draw_counts(axis: Any, contents: Contents) -> None:
     axis.legend(fontsize=7, ncols=len(PARTS), loc="upper right")
     axis.set_title(f"sequences of each of {classes} classes", fontsize=9)
     axis.yaxis.get_major_locator().set_params(integer=True)
-    _finish(axis, "y")
+    finish(axis, "y")
 
 
 def _draw_lengths(axis: Any, contents: Contents) -> None:
@@ -95,7 +95,7 @@ def _draw_lengths(axis: Any, contents: Contents) -> None:
         )
         # A single bar is not to fill the axis.
         axis.set_xlim(min(edges[0], lengths.min() - 2), max(edges[-1], lengths.max() + 2))
-    _finish(axis)
+    finish(axis)
 
 
 def length_edges(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -119,7 +119,7 @@ def _draw_frames(axis: Any, clips: Sequence[ClipFrames]) -> None:
             box = {"facecolor": "black", "alpha": 0.5, "pad": 1, "linewidth": 0}
             axis.text(left + 4, top + 6, str(number), color="white", fontsize=6, va="top", bbox=box)
     axis.imshow(sheet)
-    labels = [f"{_shown(clip.class_name, 28)}\n{_shown(Path(clip.clip).name, 40)}" for clip in clips]
+    labels = [f"{shown(clip.class_name, 28)}\n{shown(Path(clip.clip).name, 40)}" for clip in clips]
     axis.set_yticks([side * (row + 0.5) - _GAP / 2 for row in range(len(clips))], labels, fontsize=7)
     axis.set_xticks([])
     axis.tick_params(length=0)
@@ -132,21 +132,10 @@ def _draw_lines(figure: Any, sequences: Sequence[SequenceLines]) -> None:
         for number, channel in enumerate(sequence.channels):
             values = sequence.values[:, number]
             axis.plot(values, color=f"C{number}", linewidth=0.8, label=str(channel))
-        axis.set_title(_shown(sequence.class_name, 40), fontsize=8)
+        axis.set_title(shown(sequence.class_name, 40), fontsize=8)
         axis.tick_params(labelsize=7)
-        _finish(axis)
+        finish(axis)
     for axis in axes[len(sequences) :]:
         axis.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, title="channel", loc="outside right upper", fontsize=7, title_fontsize=7)
-
-
-def _finish(axis: Any, lines: str = "both") -> None:
-    axis.grid(alpha=0.3, axis=lines)
-    axis.set_axisbelow(True)
-
-
-def _shown(text: str, most: int) -> str:
-    """Shorten a name, and replace what no font can show."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= most else text[: most - 1] + "…"
