@@ -13,6 +13,12 @@ def test_results_do_not_depend_on_the_ranks(ranks):
     assert f"all checks passed on {ranks} ranks" in done.stdout
 
 
+def test_results_do_not_depend_on_the_grid_of_ranks():
+    done = run_ranks(4, str(HERE / "program_process_grid.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all checks passed" in done.stdout
+
+
 def test_a_rank_that_does_not_call_is_told_of_in_bounded_time():
     done = run_ranks(3, str(HERE / "program_absent_rank.py"), SEQBRAID_TIME_LIMIT="2")
     assert done.returncode != 0
