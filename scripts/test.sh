@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
-prepare_environment test,plot
+prepare_environment test,plot,tensorboard
 
 # One thread a process: the tests start several ranks, and threads that outnumber cores slow all of them.
 export OMP_NUM_THREADS=1

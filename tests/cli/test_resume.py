@@ -1,0 +1,185 @@
+"""`seqbraid train --resume` and --config, as a person uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from launching import ROOT, run_ranks
+
+from seqbraid.cli.main import main
+
+Write = Callable[..., Path]
+SMALL = ["--hidden-size", "4", "--batch-size", "5", "--seed", "2"]
+MGRIT = ["--solver", "mgrit", "--coarsening", "2"]
+
+
+def weights(run: Path, name: str = "last.pt") -> torch.Tensor:
+    model = torch.load(run / name, weights_only=True)["model"]
+    return torch.cat([value.flatten() for value in model.values()])
+
+
+def train(*words: object) -> int:
+    return main(["train", *map(str, words)])
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    capsys.readouterr()
+    assert train(*words) == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture
+def whole(write_arrays: Write, tmp_path: Path) -> tuple[Path, Path]:
+    """Return data and an undisturbed run of four epochs."""
+    data = write_arrays()
+    assert train(data, "--output", tmp_path / "whole", "--epochs", 4, *SMALL) == 0
+    return data, tmp_path / "whole"
+
+
+def test_a_run_goes_on_with_the_options_that_it_was_begun_with(
+    whole: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, expected = whole
+    run = tmp_path / "run"
+    assert train(data, "--output", run, "--epochs", 2, *SMALL) == 0
+    capsys.readouterr()
+    assert train("--output", run, "--resume", "--epochs", 4) == 0
+    said = capsys.readouterr().out
+    assert "changed: --epochs 4 (was 2)" in said
+    assert f"{run}: goes on in epoch 3, after 6 updates" in said
+    assert torch.equal(weights(run), weights(expected))
+    assert torch.equal(weights(run, "best.pt"), weights(expected, "best.pt"))
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 4
+    assert json.loads((run / "options.json").read_text())["training"]["epochs"] == 4
+    # The whole line again, and nothing left to do.
+    assert train(data, "--output", run, "--resume", "--epochs", 4, *SMALL) == 0
+    assert "is finished; to train on, raise --epochs (now 4)" in capsys.readouterr().out
+
+
+def test_with_resume_a_run_that_is_not_there_begins(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    data, expected = whole
+    assert train(data, "--output", tmp_path / "run", "--resume", "--epochs", 4, *SMALL) == 0
+    assert torch.equal(weights(tmp_path / "run"), weights(expected))
+
+
+def test_a_run_refuses_what_would_make_it_another(
+    whole: tuple[Path, Path], write_arrays: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = whole
+    resume = ("--output", run, "--resume")
+    assert "begun with --seed 2, which it cannot change to 3" in refusal(capsys, *resume, "--seed", 3)
+    assert "begun with --cell classic" in refusal(capsys, *resume, "--cell", "implicit")
+    assert "give one of them" in refusal(capsys, *resume, "--overwrite")
+    longer = write_arrays("longer.npz", y_test=[0, 1, 2], x_test=torch.zeros(3, 6, 2).numpy())
+    assert "begun on {'train': 12, 'test': 6} sequences" in refusal(capsys, longer, *resume)
+    assert "say --resume to go on with it, or --overwrite" in refusal(capsys, "--output", run, *_data(run))
+    assert "DATA, --output must be given" in refusal(capsys, "--resume")
+
+
+def _data(run: Path) -> list[str]:
+    return [json.loads((run / "options.json").read_text())["data"]]
+
+
+def test_the_resolved_configuration_repeats_the_run(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    _, run = whole
+    again = tmp_path / "again"
+    assert train("--config", run / "config.toml", "--output", again) == 0
+    assert torch.equal(weights(again), weights(run))
+    text = (run / "config.toml").read_text()
+    for line in ("epochs = 4", "hidden-size = 4", "lr = 0.001", 'optimizer = "adam"', "threads = 1"):
+        assert line in text.splitlines()
+
+
+def test_a_torn_checkpoint_is_said_aloud(
+    whole: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = whole
+    expected = weights(run)
+    newest = max((run / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:1000])
+    capsys.readouterr()
+    assert train("--output", run, "--resume") == 0
+    captured = capsys.readouterr()
+    assert f"{newest.name} is damaged" in captured.err
+    assert "goes on in epoch 4, after 9 updates" in captured.out
+    assert torch.equal(weights(run), expected)
+
+
+def test_tensorboard_reads_what_was_written(write_arrays: Write, tmp_path: Path) -> None:
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = tmp_path / "run"
+    assert train(write_arrays(), "--output", run, "--epochs", 2, *SMALL, "--tensorboard") == 0
+    assert train("--output", run, "--resume", "--epochs", 3) == 0
+    events = reading.EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    written = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for tag, name in (("train/loss", "train_loss"), ("test/accuracy", "test_accuracy")):
+        found = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert found == [(entry["epoch"], pytest.approx(entry[name])) for entry in written]
+
+
+def started(*words: object) -> subprocess.Popen[str]:
+    """Start `seqbraid train` in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "seqbraid.cli.main", "train", *map(str, words)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_saves_a_checkpoint_and_ends_cleanly(name: str, write_arrays: Write, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    # So many epochs that it cannot end by itself.
+    with started(write_arrays(), "--output", run, "--epochs", 100_000, *SMALL) as process:
+        while process.poll() is None and not (run / "metrics.jsonl").exists():
+            time.sleep(0.01)
+        process.send_signal(getattr(signal, name))
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert f"stopped by {name} in epoch" in output
+    assert (run / "stopped").read_text().strip() == name
+    done = len((run / "metrics.jsonl").read_text().splitlines())
+    assert train("--output", run, "--resume", "--epochs", done + 1) == 0
+    assert not (run / "stopped").exists()
+    # As undisturbed, although it was stopped within an epoch.
+    assert train(*_data(run), "--output", tmp_path / "whole", "--epochs", done + 1, *SMALL) == 0
+    assert torch.equal(weights(run), weights(tmp_path / "whole"))
+
+
+def test_ranks_go_on_bit_for_bit_and_other_numbers_of_them_to_the_solvers_accuracy(
+    write_arrays: Write, tmp_path: Path
+) -> None:
+    data = str(write_arrays())
+
+    def ranks(count: int, *words: object) -> Any:
+        done = run_ranks(count, "-m", "seqbraid.cli.main", "train", *map(str, words), timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    exact = [*SMALL, "--solver", "mgrit", "--coarsening", "1", "--tolerance", "1e-7", "--dropout", "0.1"]
+    layers = [*exact, "--num-layers", "2"]
+    ranks(3, data, "--output", tmp_path / "whole", "--epochs", 3, *layers)
+    ranks(3, data, "--output", tmp_path / "begun", "--epochs", 1, *layers)
+    for count in (3, 2):
+        run = tmp_path / str(count)
+        shutil.copytree(tmp_path / "begun", run)
+        grid = ["--data-ranks", 2] if count == 2 else []
+        done = ranks(count, "--output", run, "--resume", "--epochs", 3, *grid)
+        assert "goes on in epoch 2, after 3 updates" in done.stdout
+        expected, found = weights(tmp_path / "whole"), weights(run)
+        if count == 3:
+            assert torch.equal(found, expected)
+        else:
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
