@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqbraid.comm import ProcessGrid
+from seqbraid.comm import Communicator, ProcessGrid
 from seqbraid.mgrit import Partition
 
 __all__ = ["Call", "agree_on_call"]
@@ -55,92 +55,101 @@ def agree_on_call(
     world = grid.world
     # Drawn on every rank, so that torch's generators stay in step where they were.
     seed = int(torch.randint(2**62, ())) if draw_seed else 0
-    row = torch.tensor([x.shape[0], batch, *_describe(lengths), seed, _bad_values(x)])
+    row = [x.shape[0], batch, *_describe(lengths), seed, _bad_values(x)]
+    rows = [row]
+    of_h0 = None
     if world.size > 1:
-        # Sums as bit patterns, so that one message of whole numbers does.
-        sums = torch.cat([_sums(weights), _sums([h0])])
-        row = torch.cat([row, sums.view(torch.int64)])
-    table = torch.zeros((world.size, len(row)), dtype=torch.int64)
-    table[world.rank] = row
-    world.all_reduce(table, "GRU: lengths of the ranks' slices")
-    if world.size > 1:
-        of_weights = table[:, -4:-2].contiguous().view(torch.float64)
+        rows, of_weights, of_h0 = _exchange(world, row, _sums(weights), _sums([h0]))
         if (rank := _first_that_differs(of_weights)) is not None:
             raise ValueError(
                 f"there are other weights on rank {rank} than on rank 0; make or load them in the same way "
                 "on every rank, with the same torch.manual_seed before the module is made"
             )
-    groups = table.view(grid.data.size, grid.sequence.size, -1)
+    S = grid.sequence.size
+    # All ranks look at all groups: an error that only some raise leaves the others waiting.
+    groups = [slice(first, first + S) for first in range(0, world.size, S)]
     partitions = []
     for number, group in enumerate(groups):
-        # All ranks look at all groups: an error that only some raise leaves the others waiting.
         try:
-            partitions.append(_check_group(group, number * grid.sequence.size, grid.sequence.rank, multiple))
+            partitions.append(_check_group(rows[group], grid.sequence.rank, multiple))
+            if of_h0 is not None and (rank := _first_that_differs(of_h0[group])) is not None:
+                differ = f"on rank {group.start + rank} than on rank {group.start}"
+                raise ValueError(f"there is another h0 {differ}; expected the same on each")
         except ValueError as error:
             raise ValueError(f"data group {number}: {error}" if len(groups) > 1 else str(error)) from None
-    partition = partitions[grid.data.rank]
-    batches = groups[:, 0, _BATCH].tolist()
+    batches = [rows[group.start][_BATCH] for group in groups]
     if not sum(batches):
         raise ValueError("there is no sequence on any rank; expected at least one")
+    own = grid.data.rank
+    valid = _valid_steps(lengths, partitions[own], x.device)
+    bad = [row[_BAD] for row in rows]
+    if any(bad):
+        padded = any(
+            rows[group.start][_LENGTHS] > 0 and rows[group.start][_SHORTEST] < partition.total
+            for group, partition in zip(groups, partitions, strict=True)
+        )
+        _check_finite(world, x, valid, bad, padded)
+    return Call(partitions[own], valid, rows[0][_SEED], not any(bad), sum(batches[:own]), sum(batches))
 
-    valid = _valid_steps(lengths, partition, x.device)
-    bad = table[:, _BAD]
-    padding_is_finite = not bad.any()
-    if not padding_is_finite:
-        if any(_is_padded(group, each.total) for group, each in zip(groups, partitions, strict=True)):
-            # Most likely in the padding, where anything may be: look again, now that it is known.
-            bad = torch.zeros(world.size, dtype=torch.int64)
-            bad[world.rank] = _bad_values(x if valid is None else x[valid])
-            world.all_reduce(bad, "GRU: search for nan and inf")
-        for rank, count in enumerate(bad.tolist()):
-            if count:
-                where = f" on rank {rank}" if world.size > 1 else ""
-                raise ValueError(
-                    f"x holds {count} values{where} that are nan or inf; the solve was not started"
-                )
-    first_sequence = sum(batches[: grid.data.rank])
-    return Call(partition, valid, int(table[0, _SEED]), padding_is_finite, first_sequence, sum(batches))
+
+def _check_finite(world: Communicator, x: Tensor, valid: Tensor | None, bad: list[int], padded: bool) -> None:
+    """Raise for nan and inf within the sequences; `bad` counts those of each rank, padding included."""
+    if padded:
+        # Most likely in the padding, where anything may be: look again, now that it is known.
+        counts = torch.zeros(world.size, dtype=torch.int64)
+        counts[world.rank] = _bad_values(x if valid is None else x[valid])
+        bad = world.all_reduce(counts, "GRU: search for nan and inf").tolist()
+    for rank, count in enumerate(bad):
+        if count:
+            where = f" on rank {rank}" if world.size > 1 else ""
+            raise ValueError(f"x holds {count} values{where} that are nan or inf; the solve was not started")
 
 
 def _describe(lengths: list[int] | None) -> list[int]:
     """Return what the other ranks must know of the lengths, in the order of the columns; -1 for none."""
-    if not lengths:
-        return [0, -1 if lengths is None else 0, 0, 0, 0, 0]
+    if lengths is None:
+        return [0, -1, 0, 0, 0, 0]
     checksum = 1 + zlib.crc32(repr(lengths).encode())
+    if not lengths:
+        return [checksum, 0, 0, 0, 0, 0]
     shortest, longest = min(lengths), max(lengths)
     places = lengths.index(shortest), lengths.index(longest)
     return [checksum, len(lengths), shortest, places[0], longest, places[1]]
 
 
-def _check_group(group: Tensor, first_rank: int, place: int, multiple: int) -> Partition:
-    """Return how a group's ranks (S, columns), the first of them `first_rank`, cut their sequences."""
-    batches = group[:, _BATCH].tolist()
+def _exchange(
+    world: Communicator, row: list[int], of_weights: Tensor, of_h0: Tensor
+) -> tuple[list[list[int]], Tensor, Tensor]:
+    """Return all ranks' rows, sums of weights and sums of h0 (P, 2), by one message."""
+    # Sums as bit patterns, so that one message of whole numbers does.
+    sums = torch.cat([of_weights, of_h0]).view(torch.int64)
+    table = torch.zeros((world.size, len(row) + len(sums)), dtype=torch.int64)
+    table[world.rank] = torch.cat([torch.tensor(row), sums])
+    world.all_reduce(table, "GRU: lengths of the ranks' slices")
+    everyones = table[:, len(row) :].contiguous().view(torch.float64)
+    return table[:, : len(row)].tolist(), everyones[:, :2], everyones[:, 2:]
+
+
+def _check_group(rows: list[list[int]], place: int, multiple: int) -> Partition:
+    """Return how a group's ranks cut their sequences, as the one at `place` sees it."""
+    batches = [row[_BATCH] for row in rows]
     if len(set(batches)) > 1:
         raise ValueError(f"the ranks were given batches of {batches} sequences; expected the same on each")
-    if len(set(group[:, _CHECKSUM].tolist())) > 1:
+    if len({row[_CHECKSUM] for row in rows}) > 1:
         raise ValueError("the ranks were given different lengths; they are global, the same on each")
-    if len(group) > 1:
-        of_h0 = group[:, -2:].contiguous().view(torch.float64)
-        if (rank := _first_that_differs(of_h0)) is not None:
+    partition = Partition.from_lengths([row[_STEPS] for row in rows], place, multiple)
+    first = rows[0]
+    if first[_LENGTHS] >= 0 and first[_LENGTHS] != first[_BATCH]:
+        raise ValueError(f"{first[_LENGTHS]} lengths were given for {first[_BATCH]} sequences")
+    for length, sequence in (
+        (first[_SHORTEST], first[_AT_SHORTEST]),
+        (first[_LONGEST], first[_AT_LONGEST]),
+    ):
+        if first[_LENGTHS] > 0 and not 1 <= length <= partition.total:
             raise ValueError(
-                f"there is another h0 on rank {first_rank + rank} than on rank {first_rank}; expected the "
-                "same on each"
+                f"the length of sequence {sequence} is {length}; expected 1 to {partition.total} steps"
             )
-    partition = Partition.from_lengths(group[:, _STEPS].tolist(), place, multiple)
-    row = group[0].tolist()
-    if row[_LENGTHS] >= 0:
-        if row[_LENGTHS] != row[_BATCH]:
-            raise ValueError(f"{row[_LENGTHS]} lengths were given for {row[_BATCH]} sequences")
-        for length, sequence in ((row[_SHORTEST], row[_AT_SHORTEST]), (row[_LONGEST], row[_AT_LONGEST])):
-            if row[_LENGTHS] and not 1 <= length <= partition.total:
-                raise ValueError(
-                    f"the length of sequence {sequence} is {length}; expected 1 to {partition.total} steps"
-                )
     return partition
-
-
-def _is_padded(group: Tensor, total: int) -> bool:
-    return bool(group[0, _LENGTHS] > 0 and group[0, _SHORTEST] < total)
 
 
 def _sums(tensors: Iterable[Tensor]) -> Tensor:
