@@ -101,10 +101,10 @@ def run(options: argparse.Namespace) -> None:
         text, result = f"{options.part}: {len(part)} sequences\n{table_of_inferences(found)}", found["mgrit"]
     else:
         result = evaluate(model, batches)
-        top5 = "" if result.top5 is None else f"top-5 {result.top5:.4f}  "
+        top5 = "" if result.top5 is None else f"  top-5 {result.top5:.4f}"
         residual = f"  residual {result.residual:.1e}" if isinstance(solver, MGRIT) else ""
         text = (
-            f"{options.part}: accuracy {result.accuracy:.4f}  {top5}loss {result.loss:.4f}  "
+            f"{options.part}: accuracy {result.accuracy:.4f}  loss {result.loss:.4f}{top5}  "
             f"{len(part)} sequences  {result.seconds:.1f} s{residual}"
         )
     if communicator.rank == 0:

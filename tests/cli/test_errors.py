@@ -22,6 +22,7 @@ from seqbraid.cli import train as train_command
 from seqbraid.cli.main import main
 from seqbraid.data.store import FeatureStore
 from seqbraid.mgrit import SolverDivergedError, SolverDivergedWarning
+from seqbraid.train.sealed import write_sealed
 
 WriteArrays = Callable[..., Path]
 TRAIN = ("--epochs", "1", "--hidden-size", "4")
@@ -228,10 +229,12 @@ def test_a_run_that_is_missing_or_damaged(
 
     weights = (run / "last.pt").read_bytes()
     (run / "last.pt").write_bytes(weights[: len(weights) // 2])
-    assert "last.pt is damaged (not a file of weights); train again" in refuse(capsys, "evaluate", run, data)
+    assert "last.pt is damaged (not a file of tensors); train again" in refuse(capsys, "evaluate", run, data)
     torch.save([1, 2], run / "last.pt")
     assert "last.pt is damaged (it holds a list)" in refuse(capsys, "evaluate", run, data)
-    torch.save({"model": {"head.weight": torch.zeros(2)}}, run / "last.pt")
+    torch.save({"model": {}}, run / "last.pt")
+    assert "last.pt is damaged (its checksum does not match)" in refuse(capsys, "evaluate", run, data)
+    write_sealed(run / "last.pt", {"model": {"head.weight": torch.zeros(2)}})
     assert "options.json and last.pt do not belong together" in refuse(capsys, "evaluate", run, data)
     (run / "last.pt").unlink()
     assert "last.pt does not exist; did the training finish" in refuse(capsys, "evaluate", run, data)
@@ -282,7 +285,10 @@ def test_an_output_that_cannot_be_written(
     run, data = run_copy
     before = (run / "options.json").read_bytes()
     line = refuse(capsys, "train", data, "--output", run)
-    assert "run holds a run already; choose another --output, or say --overwrite" in line
+    assert (
+        "run holds a run already; choose another --output, or say --resume to go on with it, or --overwrite"
+        in line
+    )
     assert (run / "options.json").read_bytes() == before
     (tmp_path / "file").touch()
     line = refuse(capsys, "train", data, "--output", tmp_path / "file")
@@ -350,7 +356,7 @@ def test_training_that_diverges(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def overflow(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def overflow(logits: torch.Tensor, labels: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
         return logits.sum() * torch.inf
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", overflow)
@@ -367,7 +373,7 @@ def test_a_solver_that_diverges(
     def diverge(*arguments: object) -> NoReturn:
         raise SolverDivergedError("layer 0: the solve diverged, relative residuals 1, 2; take coarse='x'")
 
-    monkeypatch.setattr(seqbraid.train, "train", diverge)
+    monkeypatch.setattr(seqbraid.train.Trainer, "run", diverge)
     line = refuse(capsys, "train", write_arrays(), "--output", tmp_path / "run", *TRAIN, code=3)
     assert line.endswith(
         "residuals 1, 2; try --coarse frozen, a smaller --coarsening, or --on-divergence serial"

@@ -101,6 +101,7 @@ def test_evaluation_repeats_the_accuracy_of_the_training(
         assert main(["evaluate", str(job / name), str(job / "features"), "--which", which]) == 0
         said = capsys.readouterr().out
         assert f"accuracy {expected['test_accuracy']:.4f}  loss {expected['test_loss']:.4f}" in said
+        assert f"  top-5 {expected['test_top5']:.4f}  " in said
 
 
 def test_evaluation_on_two_ranks_repeats_that_of_a_parallel_training(job: Path) -> None:
