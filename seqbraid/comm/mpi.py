@@ -34,10 +34,10 @@ def _time_limit() -> float:
 class MPICommunicator:
     """An `mpi4py` communicator behind the `Communicator` protocol.
 
-    The communicator is duplicated, so that messages of the solver never meet messages of the caller; one that
-    nobody else has need not be.
-    A wait longer than `time_limit` seconds (default: the environment variable SEQBRAID_TIME_LIMIT, else
-    600) raises `CommunicationError` naming the call that this rank was in.
+    The communicator is duplicated, so that messages of the solver never meet messages of the caller, unless
+    `duplicate` is false: nobody else has it then. A wait longer than `time_limit` seconds (default: the
+    environment variable SEQBRAID_TIME_LIMIT, else 600) raises `CommunicationError` naming the call that this
+    rank was in.
     """
 
     def __init__(
@@ -86,6 +86,15 @@ class MPICommunicator:
         self._under_way.append(_StartedSum(self, request, buffer, total, tensor, what))
         return self._under_way[-1]
 
+    def finish(self, started: _StartedSum) -> Tensor:
+        """Wait for a sum that was started, and return its tensor."""
+        if not started.finished:
+            self.wait_for(started.request, started.what)
+            _store(started.total, started.tensor)
+            started.finished = True
+            self._under_way = [other for other in self._under_way if other is not started]
+        return started.tensor
+
     def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
         """See `Communicator.broadcast`."""
         buffer = _host_buffer(tensor)
@@ -113,10 +122,10 @@ class MPICommunicator:
     def split(self, ranks: Sequence[int]) -> MPICommunicator | SingleProcess:
         """See `Communicator.split`; a rank alone needs no communicator of MPI."""
         chosen = tuple(ranks)
-        if len(chosen) == 1:
-            return SingleProcess()
         if chosen == tuple(range(self.size)):
             return self
+        if len(chosen) == 1:
+            return SingleProcess()
         # Bounded in time, which making a communicator is not.
         self.barrier(f"making communicators of {len(chosen)} of {self.size} ranks")
         if chosen not in self._splits:
@@ -179,15 +188,11 @@ class _StartedSum:
     total: Tensor
     tensor: Tensor
     what: str
-    waited: bool = False
+    finished: bool = False
 
     def wait(self) -> Tensor:
         """See `Pending.wait`."""
-        if not self.waited:
-            self.communicator.wait_for(self.request, self.what)
-            _store(self.total, self.tensor)
-            self.waited = True
-        return self.tensor
+        return self.communicator.finish(self)
 
 
 _wrapper_key: int | None = None
