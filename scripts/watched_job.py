@@ -32,14 +32,16 @@ class JobProcess:
 
 
 class WatchedJob:
-    """`seqbraid ARGUMENTS...` on so many ranks, one thread each, started at once; Linux only.
+    """`seqbraid ARGUMENTS...` on so many ranks, one thread each, or `command`, started at once; Linux only.
 
     Its processes are found by a mark in their environment, wherever their parents went. `peak_kb` is the
     highest memory in use {kind: kB}, sampled while it runs. Standard output and error end in files in
     `folder`, read by `output` and `errors`.
     """
 
-    def __init__(self, arguments: Sequence[str], ranks: int, folder: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], ranks: int, folder: Path, command: Sequence[str] = ()
+    ) -> None:
         beside = Path(sys.executable).with_name("mpiexec")
         mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
         if mpiexec is None:
@@ -56,7 +58,15 @@ class WatchedJob:
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
             "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         }
-        command = [mpiexec, "-n", str(ranks), sys.executable, "-m", "seqbraid.cli.main", *arguments]
+        command = command or [
+            mpiexec,
+            "-n",
+            str(ranks),
+            sys.executable,
+            "-m",
+            "seqbraid.cli.main",
+            *arguments,
+        ]
         self._start = time.monotonic()
         self._end: float | None = None
         with self._places[0].open("wb") as output, self._places[1].open("wb") as errors:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import signal
 import sys
 import threading
 import time
 import traceback
-import warnings
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from collections.abc import Sequence
+from typing import Any
 
-from tqdm import tqdm
-
-from seqbraid.comm import launched_rank, speaks_for_this_machine, started_mpi
+from seqbraid.cli.rank_warnings import name_ranks, share_warnings, unsaid_warnings, warnings_in_one_line
 from seqbraid.errors import SeqbraidError
-from seqbraid.mgrit import SolverDivergedError
+from seqbraid.launching.environment import rank_of_process, ranks_of_job
 
-__all__ = ["end_job", "explain", "warnings_in_one_line"]
+__all__ = [
+    "end_job",
+    "end_job_from_thread",
+    "explain",
+    "running_mpi",
+    "share_at_end",
+    "share_warnings",
+    "warnings_in_one_line",
+]
 
 # So long a rank waits for the others to meet an error too, before it ends the job alone.
 _AGREEMENT_S = 2.0
@@ -41,51 +46,105 @@ def explain(error: BaseException) -> tuple[str, int]:
     """Return one line for a person (a traceback where the defect is ours), and the exit code."""
     if isinstance(error, SeqbraidError):
         return f"error: {error}", error.exit_code
-    if isinstance(error, SolverDivergedError):
+    mgrit = sys.modules.get(
+        "seqbraid.mgrit"
+    )  # without it, there is no such error, and it takes torch to import
+    if mgrit is not None and isinstance(error, mgrit.SolverDivergedError):
         # Its own remedies are spelled as arguments of sb.MGRIT.
         what = str(error).partition("; take ")[0]
         return f"error: {what}; try --coarse frozen, a smaller --coarsening, or --on-divergence serial", 3
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
+    if isinstance(error, SystemExit):
+        return f"error: ended by sys.exit({error.code!r})", (
+            error.code if isinstance(error.code, int) else 0
+        ) or 1
+    if _is_want_of_memory(error):
+        wanted = re.search(r"allocate ([\d.]+ \w+)", str(error))
+        return (
+            f"error: out of memory{f' ({wanted[1]} were wanted)' if wanted else ''}; a smaller --batch-size, "
+            "fewer features or more ranks need less",
+            1,
+        )
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename is not None else ""
         remedy = _REMEDIES.get(error.errno or 0)
         return f"error: {place}{error.strerror or error}{'; ' + remedy if remedy else ''}", 1
-    # torch tells of it by a RuntimeError with this text alone.
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return "error: out of memory; a smaller --batch-size, fewer features or more ranks need less", 1
-    return "".join(traceback.format_exception(error)).rstrip(), 1
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    return f"error: {type(error).__name__}: {error}\n{trace}", 1
 
 
-def end_job(command: str, text: str, code: int) -> int:
+def _is_want_of_memory(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch tells of it by a RuntimeError with one of these texts.
+    texts = ("can't allocate memory", "out of memory", "bad_alloc")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
+
+
+def share_at_end() -> None:
+    """Share the warnings of ranks that have worked together; collective, where MPI was started."""
+    if running_mpi() is not None:
+        from seqbraid.comm import world
+
+        share_warnings(world())
+
+
+def end_job(command: str, text: str, code: int, consequence: bool = False) -> int:
     """Print `text` once for the whole job, see to it that every rank ends, and return the exit code.
 
     Where every rank meets an error (bad options, missing data), rank 0 prints it and all end in peace. An
-    error of one rank alone is printed with its rank and ends the others, which may be waiting for it.
+    error of one rank alone is printed with its rank and ends the others, which may be waiting for it. An
+    error that is a `consequence` of another rank's is printed after that one's.
     """
     line = f"{command}: {text}"
-    mpi = started_mpi()
+    if ranks_of_job() > 1 and threading.current_thread() is threading.main_thread():
+        # Impatience must not interrupt what brings the end about, and takes a few seconds at most.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    mpi = running_mpi()
+    rank = rank_of_process()
     if mpi is None:
-        # No rank can reach another. What fails before MPI starts fails alike on all ranks of a machine.
-        if speaks_for_this_machine():
-            _say(line)
+        # No rank can reach another. If rank 0 meets the same error, its end is the end of this one too.
+        if rank != 0:
+            time.sleep(_AGREEMENT_S)
+        _say(line, alone=rank != 0)
         return code
-    rank = mpi.COMM_WORLD.Get_rank()
-    if not _all_ranks_end(mpi.COMM_WORLD):
-        _say(line if rank == 0 else f"rank {rank}: {line}")
-        mpi.COMM_WORLD.Abort(code)
-    lines: list[str] = mpi.COMM_WORLD.allgather(line)
-    if rank == 0:
-        for other, text in enumerate(lines):
-            if text not in lines[:other]:
-                _say(text if other == 0 else f"rank {other}: {text}")
+    communicator, met = mpi.COMM_WORLD, time.time()
+    if not _all_ranks_end(communicator):
+        _say(line, alone=True)
+        communicator.Abort(code)
+    ends = communicator.allgather((consequence, met, line, unsaid_warnings()))
     # Left to itself, mpi4py finalizes at exit, where messages that nobody receives could hold it up for ever.
     watchdog = threading.Timer(_FINALIZE_S, os._exit, [code])
     watchdog.daemon = True
     watchdog.start()
+    if rank == 0:
+        _say_ends(ends)
+    communicator.Barrier()  # the launcher may end the job with the first rank that leaves
     mpi.Finalize()
     watchdog.cancel()
     return code
+
+
+def end_job_from_thread(command: str, failed: threading.ExceptHookArgs) -> None:
+    """End the job for an error that a thread let through; to be used as `threading.excepthook`."""
+    if failed.exc_value is None or issubclass(failed.exc_type, SystemExit):
+        return
+    text, code = explain(failed.exc_value)
+    _say(f"{command}: {text}", alone=ranks_of_job() > 1)
+    # The main thread may be anywhere, in MPI too; a launcher ends the job of a rank that leaves it like this.
+    os._exit(code)
+
+
+def running_mpi() -> Any:
+    """Return mpi4py's `MPI` where it connects the ranks of this job already, else None."""
+    if "mpi4py.MPI" not in sys.modules:
+        return None
+    from seqbraid.comm import started_mpi  # takes torch to import, which a job with MPI has done
+
+    return started_mpi()
 
 
 def _all_ranks_end(comm: Any) -> bool:
@@ -98,34 +157,26 @@ def _all_ranks_end(comm: Any) -> bool:
     return True
 
 
-def _say(line: str) -> None:
+def _say_ends(ends: Sequence[tuple[bool, float, str, list[str]]]) -> None:
+    """Say the ranks' warnings, and their errors in the order in which they came; one of all without rank."""
+    ranks: dict[str, list[int]] = {}
+    for rank in sorted(range(len(ends)), key=lambda rank: ends[rank][:2]):
+        ranks.setdefault(ends[rank][2], []).append(rank)
+    for rank, (*_, held) in enumerate(ends):
+        for warning in held:
+            _write(f"{name_ranks([rank])}{warning}")
+    for line, of_ranks in ranks.items():
+        _write(line if len(ranks) == 1 else f"{name_ranks(sorted(of_ranks))}{line}")
+
+
+def _say(line: str, alone: bool) -> None:
+    """Say a line of one rank, behind the warnings that nobody has heard yet."""
+    who = name_ranks([rank_of_process()]) if alone else ""
+    for warning in unsaid_warnings():
+        _write(f"{who}{warning}")
+    _write(f"{who}{line}")
+
+
+def _write(line: str) -> None:
     sys.stdout.flush()
     print(line, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def warnings_in_one_line(command: str) -> Iterator[None]:
-    """Print warnings as one line each, from rank 0 alone; of those that recur, the first and their number."""
-    counts: Counter[type[Warning]] = Counter()
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        counts[category] += 1
-        if counts[category] == 1 and launched_rank() == 0:
-            # Through tqdm, which clears its bar away for the line and draws it again.
-            tqdm.write(f"{command}: warning: {message}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        try:
-            yield
-        finally:
-            for category, count in counts.items():
-                if count > 1 and launched_rank() == 0:
-                    _say(f"{command}: warning: {count - 1} more of the kind {category.__name__}")

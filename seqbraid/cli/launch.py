@@ -4,8 +4,9 @@ COMMAND is one of seqbraid's (train, preprocess, evaluate, ...) or a Python scri
 or `python script.py ...`, run with `-m mpi4py` so that a rank that fails ends the job). launch takes the
 mpiexec of the MPI library that mpi4py loads, or srun inside a Slurm allocation; tells every rank's libraries
 how many threads to use (OpenMP, MKL, OpenBLAS, Numba, PyTorch); gives every rank cores of its own among those
-that this process may use; says what it does, and becomes the launcher, so that signals and the exit code are
-the job's own.
+that this process may use; says what it does, and ends with the exit code of the job. The ranks
+get its SIGTERM, SIGINT (ctrl-C) and SIGUSR1, and a minute to end after the first two; a second ctrl-C kills
+them.
 
 With --hosts, ranks run on other machines over ssh, where this folder, the data and the Python environment
 must be under the same paths (a shared disk). Slurm pins the ranks of its jobs itself.
@@ -33,10 +34,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from seqbraid.cli.arguments import whole
-from seqbraid.comm import launched_ranks
 from seqbraid.errors import OptionsError
 from seqbraid.launching.commands import Host, Job, command_line, parse_hosts, variables
 from seqbraid.launching.cores import cores_of_ranks, count, describe_cores, size, usable_cores
+from seqbraid.launching.environment import ranks_of_job
 from seqbraid.launching.launchers import (
     Launcher,
     Library,
@@ -52,7 +53,10 @@ __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "start a command on several ranks, with threads and cores for each"
 
-_COMMANDS = ("preprocess", "train", "evaluate", "predict", "verify", "bench", "plot", "info")
+_COMMANDS = ("preprocess", "train", "evaluate", "predict", "verify", "bench", "plot", "compare", "info")
+
+# What runs a script so that a rank that fails ends the job.
+_RUN_SCRIPT = ("-m", "seqbraid.launching.script")
 
 # Set where mpiexec asks a resource manager on which machines to start ranks.
 _ALLOCATIONS = {
@@ -98,9 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Show the layout and become the launcher."""
+    """Show the layout and start the job."""
     # srun need not announce ranks, but tells how many processes it started.
-    already = max(launched_ranks(), _number_of_environment("SLURM_STEP_NUM_TASKS") or 1)
+    already = max(ranks_of_job(), _number_of_environment("SLURM_STEP_NUM_TASKS") or 1)
     if already > 1:
         raise OptionsError(
             f"this process is one of {already} ranks already; start launch without mpiexec or srun"
@@ -125,11 +129,15 @@ def run(options: argparse.Namespace) -> None:
         settings = [f"{name}={value}" for name, value in variables(job).items()]
         print(*settings, shlex.join(words))
         return
+    if launcher.family != "Slurm" and sys.platform == "linux":
+        # srun hands signals on by itself; elsewhere, a process cannot wait for them.
+        carried = ["--carried"] if launcher.family == "Open MPI" else []
+        words = [*python(), "-m", "seqbraid.launching.supervise", *carried, "--", *words]
     _become(words, {**os.environ, **variables(job)})
 
 
 def _become(words: list[str], environment: dict[str, str]) -> NoReturn:
-    # No process of ours stays in between, which would have to hand on signals and the exit code.
+    # This process has imported much that nobody needs while the job runs.
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(words[0], words, environment)
@@ -150,18 +158,20 @@ def _command_of_ranks(words: Sequence[str]) -> list[str]:
             raise OptionsError(f"{first} has --threads of its own; give it to launch alone, before the --")
         return [*python(), "-m", "seqbraid.cli.main", *words]
     if first.endswith(".py"):
-        return [sys.executable, "-m", "mpi4py", *_existing_script(words)]
+        return [sys.executable, *_RUN_SCRIPT, *_existing_script(words)]
     if re.fullmatch(r"python[\d.]*", Path(first).name):
-        interpreter = first if os.sep in first else sys.executable
-        return [interpreter, *_with_mpi4py(words[1:])]
+        if os.sep in first:
+            # Nothing but mpi4py need be installed there.
+            return [first, *_with_runner(words[1:], ("-m", "mpi4py"))]
+        return [sys.executable, *_with_runner(words[1:], _RUN_SCRIPT)]
     raise OptionsError(
         f"{first!r} is nothing to launch; expected one of {', '.join(_COMMANDS)}, a script.py or "
         "`python ...`, as in seqbraid launch -n 2 -- info"
     )
 
 
-def _with_mpi4py(words: list[str]) -> list[str]:
-    """Return the words after `python` with `-m mpi4py` behind the interpreter's own options."""
+def _with_runner(words: list[str], runner: Sequence[str]) -> list[str]:
+    """Return the words after `python` with `runner` behind the interpreter's own options."""
     place = 0
     while place < len(words) and words[place].startswith("-") and words[place] not in ("-m", "-c", "-"):
         place += 2 if words[place] in ("-W", "-X") else 1
@@ -172,7 +182,7 @@ def _with_mpi4py(words: list[str]) -> list[str]:
         return words
     if not rest[0].startswith("-"):
         _existing_script(rest)
-    return [*words[:place], "-m", "mpi4py", *rest]
+    return [*words[:place], *runner, *rest]
 
 
 def _existing_script(words: list[str]) -> list[str]:

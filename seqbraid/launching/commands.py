@@ -101,7 +101,7 @@ def _open_mpi(launcher: Launcher, job: Job, environment: Mapping[str, str]) -> l
     else:
         # It counts cores without hyperthreads, and refuses more ranks; launch has counted for itself.
         words += ["--map-by", "slot:OVERSUBSCRIBE"]
-    return [*words, *_rank_command(job)]
+    return [*words, *_rank_command(job, of_open_mpi=True)]
 
 
 def _srun(launcher: Launcher, job: Job, slurm_type: str | None) -> list[str]:
@@ -122,11 +122,12 @@ def _srun(launcher: Launcher, job: Job, slurm_type: str | None) -> list[str]:
     return [*words, *_rank_command(job, of_slurm=True)]
 
 
-def _rank_command(job: Job, of_slurm: bool = False) -> list[str]:
+def _rank_command(job: Job, of_slurm: bool = False, of_open_mpi: bool = False) -> list[str]:
     words = [*python(), "-m", "seqbraid.launching.rank"]
     if not of_slurm:
         # Slurm pins, and ends its own processes.
         words.append("--tied")
+        words += ["--carried"] if of_open_mpi else []
         words += ["--pin", str(job.threads)] if job.pin else []
         words += ["--tell"] if job.pin and job.tell else []
     return [*words, "--", *job.command]

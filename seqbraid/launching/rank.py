@@ -1,4 +1,4 @@
-"""The first program of every rank: takes the rank's cores, then becomes the rank's command.
+"""The first program of every rank: takes the rank's cores, then runs the rank's command and watches it.
 
 What the rank starts later (threads of any library, decoder processes) inherits the cores from it.
 
@@ -8,23 +8,17 @@ What the rank starts later (threads of any library, decoder processes) inherits 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import platform
-import signal
 import sys
 from collections.abc import Sequence
 
+from seqbraid.launching.child import die_with_parent
 from seqbraid.launching.cores import cores_of_ranks, describe_cores, size, usable_cores
+from seqbraid.launching.environment import RANKS, local_place
+from seqbraid.launching.watch import CARRIED_SIGNALS, watch
 
 __all__ = ["main"]
-
-# seqbraid.comm knows these too, but takes torch to import.
-_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
-_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
-_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
-
-_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,10 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pin", type=int, metavar="THREADS", help="take so many cores of this machine")
     parser.add_argument("--tell", action="store_true", help="say which cores the ranks of this machine take")
     parser.add_argument("--tied", action="store_true", help="end when the launcher is gone")
+    parser.add_argument(
+        "--carried", action="store_true", help="signals stand for others, as launch sent them"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
-    if not any(name in os.environ for name in _RANKS):
+    if not any(name in os.environ for name in RANKS):
         # Open MPI under an srun without PMIx does this: every process would take itself for the whole job.
         if os.environ.get("SLURM_PROCID", "0") == "0":
             _say(
@@ -44,18 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "with srun, SLURM_MPI_TYPE (or --mpi) must fit the MPI library, or take --launcher mpiexec"
             )
         sys.exit(2)
-    if options.tied and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if options.tied:
+        die_with_parent()
     if options.pin is not None:
         _pin(options.pin, options.tell)
+    if options.carried:
+        os.environ[CARRIED_SIGNALS] = "1"
+    watch()
     os.execvp(command[0], command)
 
 
 def _pin(threads: int, tell: bool) -> None:
-    local_rank, local_size = (
-        next((int(os.environ[name]) for name in names if name in os.environ), None)
-        for names in (_LOCAL_RANKS, _LOCAL_SIZES)
-    )
+    local_rank, local_size = local_place()
     if local_rank is None or local_size is None or local_rank >= local_size:
         return
     if not hasattr(os, "sched_setaffinity"):

@@ -22,6 +22,8 @@ from seqbraid.launching.launchers import Launcher, Library
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 ALLOCATIONS = ("SLURM_JOB_ID", "PBS_NODEFILE", "LSB_MCPU_HOSTS", "PE_HOSTFILE", "SLURM_STEP_NUM_TASKS")
 
+RUN = ("-m", "seqbraid.launching.script")
+
 needs_two_cores = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(affinity()) < 2, reason="needs two cores and affinity"
 )
@@ -204,15 +206,15 @@ def test_within_an_allocation_of_another_manager_threads_must_be_given(
     [
         (["info"], ["-m", "seqbraid.cli.main", "info"]),
         (["seqbraid", "info"], ["-m", "seqbraid.cli.main", "info"]),
-        (["script.py", "--threads", "3"], ["-m", "mpi4py", "script.py", "--threads", "3"]),
-        (["python", "script.py", "-n", "1"], ["-m", "mpi4py", "script.py", "-n", "1"]),
-        (["python3.11", "-u", "script.py"], ["-u", "-m", "mpi4py", "script.py"]),
-        (["python", "-W", "error", "-m", "module"], ["-W", "error", "-m", "mpi4py", "-m", "module"]),
+        (["script.py", "--threads", "3"], [*RUN, "script.py", "--threads", "3"]),
+        (["python", "script.py", "-n", "1"], [*RUN, "script.py", "-n", "1"]),
+        (["python3.11", "-u", "script.py"], ["-u", *RUN, "script.py"]),
+        (["python", "-W", "error", "-m", "module"], ["-W", "error", *RUN, "-m", "module"]),
         (["python", "-m", "mpi4py", "script.py"], ["-m", "mpi4py", "script.py"]),
-        (["python", "-c", "pass", "--", "x"], ["-m", "mpi4py", "-c", "pass", "--", "x"]),
+        (["python", "-c", "pass", "--", "x"], [*RUN, "-c", "pass", "--", "x"]),
     ],
 )
-def test_scripts_run_with_mpi4py_so_that_a_failing_rank_ends_the_job(
+def test_scripts_run_so_that_a_failing_rank_ends_the_job(
     words: list[str],
     expected: list[str],
     mpich: Launcher,

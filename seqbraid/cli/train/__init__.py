@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace, interruption: Interruption) -> None:
-    from seqbraid.cli import endings
+    from seqbraid.cli.endings import share_warnings
     from seqbraid.cli.inference import both_inferences, table_of_inferences
     from seqbraid.cli.train.reporting import line_of_epoch
     from seqbraid.cli.train.results import Results
@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
 
     def after_epoch(metrics: dict[str, Any], test: Evaluation) -> None:
         on_first_rank(communicator, lambda: write(metrics, test), "writing results")
-        getattr(endings, "share_warnings", lambda c: None)(communicator)
+        share_warnings(communicator)
         say(line_of_epoch(metrics, options.epochs))
 
     received = trainer.run(after_epoch)

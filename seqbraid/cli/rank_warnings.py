@@ -1,0 +1,124 @@
+"""Warnings as one line each, said once for the whole job."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from seqbraid.launching.environment import rank_of_process
+
+if TYPE_CHECKING:
+    from seqbraid.comm import Communicator
+
+__all__ = ["name_ranks", "share_warnings", "unsaid_warnings", "warnings_in_one_line"]
+
+# The category, and the text without its numbers: a residual differs between solves and between ranks.
+_Kind = tuple[str, str]
+
+
+class _Warnings:
+    """Those of one command: rank 0 says its own at once, the others hold theirs."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self.counts: Counter[_Kind] = Counter()
+        self.said: set[_Kind] = set()
+        self.held: list[tuple[_Kind, str]] = []
+
+    def add(self, category: str, text: str) -> None:
+        kind = (category, re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "#", text))
+        self.counts[kind] += 1
+        if self.counts[kind] > 1:
+            return
+        if rank_of_process() != 0:
+            self.held.append((kind, text))
+        elif kind not in self.said:
+            self.say(kind, text)
+
+    def say(self, kind: _Kind, text: str, who: str = "") -> None:
+        from tqdm import tqdm
+
+        self.said.add(kind)
+        # Through tqdm, which clears its bar away for the line and draws it again.
+        tqdm.write(f"{who}{self.command}: warning: {text}", file=sys.stderr)
+
+    def take(self) -> list[tuple[_Kind, str]]:
+        held, self.held = self.held, []
+        return held
+
+    def say_of_all(self, gathered: Sequence[Sequence[tuple[_Kind, str]]]) -> None:
+        """Say on rank 0 what others held and it has not said, each kind with the ranks that have it."""
+        texts: dict[_Kind, str] = {}
+        ranks: dict[_Kind, list[int]] = {}
+        for rank, held in enumerate(gathered):
+            for kind, text in held:
+                texts.setdefault(kind, text)
+                ranks.setdefault(kind, []).append(rank)
+        for kind, text in texts.items():
+            if kind not in self.said:
+                self.say(kind, text, name_ranks(ranks[kind]))
+
+
+_current: _Warnings | None = None
+
+
+@contextmanager
+def warnings_in_one_line(command: str) -> Iterator[None]:
+    """Print warnings as one line each; of those that recur, the first and their number.
+
+    Ranks other than 0 hold theirs until `share_warnings` or `unsaid_warnings`.
+    """
+    global _current
+    current = _current = _Warnings(command)
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        current.add(category.__name__, str(message))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            for kind, count in current.counts.items():
+                if count > 1 and rank_of_process() == 0:
+                    print(
+                        f"{command}: warning: {count - 1} more of the kind {kind[0]}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+
+
+def share_warnings(communicator: Communicator) -> None:
+    """Let rank 0 say the warnings that only other ranks have had since the last time; collective.
+
+    What rank 0 has said is not said again. Raises `CommunicationError` where a rank does not come.
+    """
+    if communicator.size == 1 or _current is None:
+        return
+    gathered = communicator.all_gather_objects(_current.take(), "the ranks' warnings")
+    if communicator.rank == 0:
+        _current.say_of_all(gathered)
+
+
+def unsaid_warnings() -> list[str]:
+    """Return, as lines, the warnings that this rank holds, and hold them no longer."""
+    if _current is None:
+        return []
+    return [f"{_current.command}: warning: {text}" for _, text in _current.take()]
+
+
+def name_ranks(ranks: Sequence[int]) -> str:
+    """Return what stands before a line of these ranks: `rank 2: `, `ranks 1, 2: `."""
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}: "
