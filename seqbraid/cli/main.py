@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
 from seqbraid import __version__
-from seqbraid.cli import bench, evaluate, info, launch, plot, predict, preprocess, train, verify
+from seqbraid.cli import bench, compare, evaluate, info, launch, plot, predict, preprocess, train, verify
 from seqbraid.cli.config import apply_config
-from seqbraid.cli.endings import end_job, explain, warnings_in_one_line
-from seqbraid.comm import launched_rank
+from seqbraid.cli.endings import (
+    end_job,
+    end_job_from_thread,
+    explain,
+    running_mpi,
+    share_at_end,
+    warnings_in_one_line,
+)
+from seqbraid.errors import CommunicationError
+from seqbraid.launching.environment import rank_of_process
+from seqbraid.launching.watch import watch
 
 # Each subcommand is a module with HELP, `add_arguments(parser)` and `run(options)`; its docstring teaches.
 _COMMANDS: dict[str, ModuleType] = {
@@ -25,6 +37,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "verify": verify,
     "bench": bench,
     "plot": plot,
+    "compare": compare,
     "launch": launch,
     "info": info,
 }
@@ -51,12 +64,12 @@ class _Parser(argparse.ArgumentParser):
     """Says what it has to say from rank 0 alone, and errors in one line."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        if launched_rank() == 0:
+        if rank_of_process() == 0:
             super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         """Print one line and leave with exit code 2."""
-        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+        self.exit(end_job(self.prog, f"error: {message}; see {self.prog} --help", 2))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -82,25 +95,38 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code: 0, or an error's own after one line on standard error."""
+    """Run one subcommand and return its exit code: 0, or an error's own after one line on standard error.
+
+    Without `arguments`, it runs those of the command line, and whatever ends this process is told of: every
+    rank of a job goes on as the child of a process that watches it.
+    """
+    if arguments is None:
+        faulthandler.enable(watch() or sys.stderr)
     if hasattr(sys.stdout, "reconfigure"):
         # Names of files need not be text; standard error is of this kind already.
         sys.stdout.reconfigure(errors="backslashreplace")
     parser = build_parser()
     options = parser.parse_args(arguments)
     command = f"seqbraid {options.command}"
+    threads_hook = threading.excepthook
+    threading.excepthook = partial(end_job_from_thread, command)
     try:
         with warnings_in_one_line(command):
             options = apply_config(parser, arguments, options)
             options.run(options)
+            share_at_end()
     except BrokenPipeError:
         # Whoever read the output has left (`seqbraid info | head -1`); Python must not write at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return end_job(command, "standard output was closed", 1)
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and running_mpi() is None:
+            raise  # the parser's, which has said why
         if os.environ.get("SEQBRAID_TRACEBACK"):
             traceback.print_exc()
-        return end_job(command, *explain(error))
+        return end_job(command, *explain(error), consequence=isinstance(error, CommunicationError))
+    finally:
+        threading.excepthook = threads_hook
     return 0
 
 

@@ -63,6 +63,15 @@ class RunRecord:
         return np.where(np.isnan(numbers), np.arange(1, len(numbers) + 1), numbers)
 
     @property
+    def work(self) -> npt.NDArray[np.float64]:
+        """Passes over the full training part up to the end of every epoch: (epochs,).
+
+        What a run does not tell was done before there was nested iteration, by one pass an epoch.
+        """
+        work = self.series("work")
+        return np.where(np.isnan(work), self.epoch_numbers, work)
+
+    @property
     def best(self) -> int | None:
         """Index of the first epoch with the highest accuracy on the validation part, else the test part."""
         for name in ("validation_accuracy", "test_accuracy"):
