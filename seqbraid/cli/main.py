@@ -38,6 +38,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "bench": bench,
     "plot": plot,
     "compare": compare,
+    "compare": compare,
     "launch": launch,
     "info": info,
 }
