@@ -38,7 +38,6 @@ _COMMANDS: dict[str, ModuleType] = {
     "bench": bench,
     "plot": plot,
     "compare": compare,
-    "compare": compare,
     "launch": launch,
     "info": info,
 }
