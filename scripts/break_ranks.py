@@ -116,7 +116,10 @@ def _mpiexec() -> str:
 
 def _first_line(errors: str) -> str:
     """Return the first line that tells of a fault: not of the layout, and not one of a progress bar."""
-    layout = r"seqbraid launch: (.*started by|\d+ ranks|cores of|not pinned|warning|as root)|\w+( \d+/\d+)?: \d+/\d+ seqs"
+    layout = (
+        r"seqbraid launch: (.*started by|\d+ ranks|cores of|not pinned|warning|as root)"
+        r"|\w+( \d+/\d+)?: \d+/\d+ seqs"
+    )
     lines = (line for line in errors.splitlines() if line.strip() and not re.match(layout, line))
     return next(lines, "")
 

@@ -91,6 +91,14 @@ def _data(run: Path) -> list[str]:
     return [json.loads((run / "options.json").read_text())["data"]]
 
 
+def test_the_classic_cell_is_refused_steps_at_which_it_amplifies(
+    write_arrays: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (write_arrays(), "--output", tmp_path / "run", "--nested-levels", 2)
+    assert "makes the cell's step 4, and above 2 the classic cell amplifies" in refusal(capsys, *words)
+    assert train(*words, "--cell", "implicit", "--epochs", 3, *SMALL) == 0
+
+
 def test_the_resolved_configuration_repeats_the_run(whole: tuple[Path, Path], tmp_path: Path) -> None:
     _, run = whole
     again = tmp_path / "again"

@@ -19,6 +19,7 @@ from seqbraid.data.dataset import Dataset, Part
 from seqbraid.data.holdout import hold_out
 from seqbraid.data.padding import pad_part, padded_steps
 from seqbraid.data.standardisation import Standardisation
+from seqbraid.errors import OptionsError
 from seqbraid.mgrit import MGRIT, Serial
 from seqbraid.threads import set_threads
 from seqbraid.train import (
@@ -58,6 +59,12 @@ class Setup:
         """Put the parts together; collective. Raises `OptionsError` for options that do not fit together."""
         threads = set_threads(options.threads)
         training = training_options(options)
+        longest = options.gamma * training.level(1)
+        if options.cell == "classic" and training.nested_levels and longest > 2:
+            raise OptionsError(
+                f"--nested-levels {training.nested_levels} makes the cell's step {longest:g}, and above 2 the "
+                "classic cell amplifies its state instead of forgetting it; take --cell implicit, or one level"
+            )
         grid = grid_from_options(options, world)
         train, validation = dataset.train, None
         if options.validation_fraction is not None:
