@@ -157,6 +157,18 @@ def test_many_runs_have_a_line_each(runs: Callable[..., Path], capsys: pytest.Ca
     assert [line.split()[1] for line in parts[1][1:]] == [f"{number / 10:.4f}" for number in range(9)]
 
 
+@pytest.mark.parametrize("count", [2, 9])
+def test_runs_of_the_same_options_are_said_to_be_so(
+    runs: Callable[..., Path], capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    names = [f"run-with-a-long-name-{number}" for number in range(count)]
+    for name in names:
+        runs(name)
+    first, *tables = compare(capsys, *names).split("\n\n")
+    assert first == "No option differs."
+    assert all(name in tables[0] for name in [*names, "test accuracy, last"])
+
+
 def test_runs_that_differ_in_the_seed_alone_are_summed_up(
     runs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

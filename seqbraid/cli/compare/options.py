@@ -39,6 +39,7 @@ def flat_options(record: RunRecord) -> dict[str, Any]:
     solver = options["solver"]
     parts: list[dict[str, Any]] = [
         {**_defaults(ModelOptions), **options["model"]},
+        {"solver": solver.get("solver")},
         {**(_defaults(MGRIT) if solver.get("solver") == "mgrit" else {}), **solver},
         {"pad": "lengths", **_defaults(TrainingOptions), **options["training"]},
         {"validation_fraction": options.get("arguments", {}).get("validation_fraction")},

@@ -39,8 +39,7 @@ def _tables(records: Sequence[RunRecord]) -> list[list[str]]:
         for name, values in differing_options(records).items()
     }
     results = _results(records)
-    if len(records) > 1 and not options:
-        options = {"no option differs": [""] * len(records)}
+    same = [["No option differs."]] if len(records) > 1 and not options else []
     folders = [record.folder for record in records]
     for most in _LENGTHS_OF_NAMES:
         names = distinct_names(folders, most)
@@ -48,9 +47,9 @@ def _tables(records: Sequence[RunRecord]) -> list[list[str]]:
         rows += [[name, *values] for block in (options, results) for name, values in block.items()]
         if fits(rows):
             lines = lines_of_table(rows)
-            return [lines[: 1 + len(options)], lines[1 + len(options) :]] if options else [lines]
+            return [lines[: 1 + len(options)], lines[1 + len(options) :]] if options else [*same, lines]
     names = distinct_names(folders, _LENGTHS_OF_NAMES[0])
-    tables = []
+    tables = same
     for block in (options, results):
         columns = [[name, *values] for name, values in block.items()]
         if columns:
