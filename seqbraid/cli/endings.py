@@ -13,9 +13,16 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from seqbraid.cli.rank_warnings import name_ranks, share_warnings, unsaid_warnings, warnings_in_one_line
+from seqbraid.cli.rank_warnings import (
+    name_ranks,
+    say_held_warnings,
+    share_warnings,
+    take_held_warnings,
+    warnings_in_one_line,
+)
 from seqbraid.errors import SeqbraidError
 from seqbraid.launching.environment import rank_of_process, ranks_of_job
+from seqbraid.launching.heard import wait_until_heard
 
 __all__ = [
     "end_job",
@@ -114,13 +121,16 @@ def end_job(command: str, text: str, code: int, consequence: bool = False) -> in
     communicator, met = mpi.COMM_WORLD, time.time()
     if not _all_ranks_end(communicator):
         _say(line, alone=True)
+        wait_until_heard(2)  # standard error
         communicator.Abort(code)
-    ends = communicator.allgather((consequence, met, line, unsaid_warnings()))
+    warnings = communicator.allgather(take_held_warnings())
+    ends = communicator.allgather((consequence, met, line))
     # Left to itself, mpi4py finalizes at exit, where messages that nobody receives could hold it up for ever.
     watchdog = threading.Timer(_FINALIZE_S, os._exit, [code])
     watchdog.daemon = True
     watchdog.start()
     if rank == 0:
+        say_held_warnings(dict(enumerate(warnings)))
         _say_ends(ends)
     communicator.Barrier()  # the launcher may end the job with the first rank that leaves
     mpi.Finalize()
@@ -157,24 +167,20 @@ def _all_ranks_end(comm: Any) -> bool:
     return True
 
 
-def _say_ends(ends: Sequence[tuple[bool, float, str, list[str]]]) -> None:
-    """Say the ranks' warnings, and their errors in the order in which they came; one of all without rank."""
+def _say_ends(ends: Sequence[tuple[bool, float, str]]) -> None:
+    """Say the ranks' errors in the order in which they came, consequences last; one of all without rank."""
     ranks: dict[str, list[int]] = {}
     for rank in sorted(range(len(ends)), key=lambda rank: ends[rank][:2]):
         ranks.setdefault(ends[rank][2], []).append(rank)
-    for rank, (*_, held) in enumerate(ends):
-        for warning in held:
-            _write(f"{name_ranks([rank])}{warning}")
     for line, of_ranks in ranks.items():
         _write(line if len(ranks) == 1 else f"{name_ranks(sorted(of_ranks))}{line}")
 
 
 def _say(line: str, alone: bool) -> None:
     """Say a line of one rank, behind the warnings that nobody has heard yet."""
-    who = name_ranks([rank_of_process()]) if alone else ""
-    for warning in unsaid_warnings():
-        _write(f"{who}{warning}")
-    _write(f"{who}{line}")
+    rank = rank_of_process()
+    say_held_warnings({rank: take_held_warnings()})
+    _write(f"{name_ranks([rank])}{line}" if alone else line)
 
 
 def _write(line: str) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import importlib
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
 from functools import partial
-from types import ModuleType
 from typing import Any, NoReturn
 
 from seqbraid import __version__
-from seqbraid.cli import bench, compare, evaluate, info, launch, plot, predict, preprocess, train, verify
-from seqbraid.cli.config import apply_config
 from seqbraid.cli.endings import (
     end_job,
     end_job_from_thread,
@@ -29,18 +27,18 @@ from seqbraid.launching.environment import rank_of_process
 from seqbraid.launching.watch import watch
 
 # Each subcommand is a module with HELP, `add_arguments(parser)` and `run(options)`; its docstring teaches.
-_COMMANDS: dict[str, ModuleType] = {
-    "preprocess": preprocess,
-    "train": train,
-    "evaluate": evaluate,
-    "predict": predict,
-    "verify": verify,
-    "bench": bench,
-    "plot": plot,
-    "compare": compare,
-    "launch": launch,
-    "info": info,
-}
+_COMMANDS = (
+    "preprocess",
+    "train",
+    "evaluate",
+    "predict",
+    "verify",
+    "bench",
+    "plot",
+    "compare",
+    "launch",
+    "info",
+)
 
 _EPILOG = """\
 examples:
@@ -82,7 +80,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"seqbraid {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, module in _COMMANDS.items():
+    for name in _COMMANDS:
+        # Not before the rank is watched: what cannot be imported on one machine alone has to end the job too.
+        module = importlib.import_module(f"seqbraid.cli.{name}")
         subparser = commands.add_parser(
             name,
             help=module.HELP,
@@ -101,17 +101,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rank of a job goes on as the child of a process that watches it.
     """
     if arguments is None:
-        faulthandler.enable(watch() or sys.stderr)
+        faulthandler.enable(watch() or 2)  # standard error
     if hasattr(sys.stdout, "reconfigure"):
         # Names of files need not be text; standard error is of this kind already.
         sys.stdout.reconfigure(errors="backslashreplace")
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    command = f"seqbraid {options.command}"
+    command = "seqbraid"
     threads_hook = threading.excepthook
-    threading.excepthook = partial(end_job_from_thread, command)
     try:
+        parser = build_parser()
+        options = parser.parse_args(arguments)
+        command = f"seqbraid {options.command}"
+        threading.excepthook = partial(end_job_from_thread, command)
         with warnings_in_one_line(command):
+            from seqbraid.cli.config import apply_config
+
             options = apply_config(parser, arguments, options)
             options.run(options)
             share_at_end()

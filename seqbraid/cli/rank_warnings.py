@@ -6,7 +6,7 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -15,10 +15,18 @@ from seqbraid.launching.environment import rank_of_process
 if TYPE_CHECKING:
     from seqbraid.comm import Communicator
 
-__all__ = ["name_ranks", "share_warnings", "unsaid_warnings", "warnings_in_one_line"]
+__all__ = [
+    "Held",
+    "name_ranks",
+    "say_held_warnings",
+    "share_warnings",
+    "take_held_warnings",
+    "warnings_in_one_line",
+]
 
 # The category, and the text without its numbers: a residual differs between solves and between ranks.
 _Kind = tuple[str, str]
+Held = list[tuple[_Kind, str]]
 
 
 class _Warnings:
@@ -28,7 +36,7 @@ class _Warnings:
         self.command = command
         self.counts: Counter[_Kind] = Counter()
         self.said: set[_Kind] = set()
-        self.held: list[tuple[_Kind, str]] = []
+        self.held: Held = []
 
     def add(self, category: str, text: str) -> None:
         kind = (category, re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "#", text))
@@ -47,15 +55,11 @@ class _Warnings:
         # Through tqdm, which clears its bar away for the line and draws it again.
         tqdm.write(f"{who}{self.command}: warning: {text}", file=sys.stderr)
 
-    def take(self) -> list[tuple[_Kind, str]]:
-        held, self.held = self.held, []
-        return held
-
-    def say_of_all(self, gathered: Sequence[Sequence[tuple[_Kind, str]]]) -> None:
-        """Say on rank 0 what others held and it has not said, each kind with the ranks that have it."""
+    def say_held(self, gathered: Mapping[int, Held]) -> None:
+        """Say what these ranks held, but what is said already, each kind once with the ranks that have it."""
         texts: dict[_Kind, str] = {}
         ranks: dict[_Kind, list[int]] = {}
-        for rank, held in enumerate(gathered):
+        for rank, held in gathered.items():
             for kind, text in held:
                 texts.setdefault(kind, text)
                 ranks.setdefault(kind, []).append(rank)
@@ -71,7 +75,7 @@ _current: _Warnings | None = None
 def warnings_in_one_line(command: str) -> Iterator[None]:
     """Print warnings as one line each; of those that recur, the first and their number.
 
-    Ranks other than 0 hold theirs until `share_warnings` or `unsaid_warnings`.
+    Ranks other than 0 hold theirs until `share_warnings`, or until an error ends the job.
     """
     global _current
     current = _current = _Warnings(command)
@@ -105,18 +109,25 @@ def share_warnings(communicator: Communicator) -> None:
 
     What rank 0 has said is not said again. Raises `CommunicationError` where a rank does not come.
     """
-    if communicator.size == 1 or _current is None:
+    if communicator.size == 1:
         return
-    gathered = communicator.all_gather_objects(_current.take(), "the ranks' warnings")
+    gathered = communicator.all_gather_objects(take_held_warnings(), "the ranks' warnings")
     if communicator.rank == 0:
-        _current.say_of_all(gathered)
+        say_held_warnings(dict(enumerate(gathered)))
 
 
-def unsaid_warnings() -> list[str]:
-    """Return, as lines, the warnings that this rank holds, and hold them no longer."""
+def take_held_warnings() -> Held:
+    """Return the warnings that this rank holds, and hold them no longer."""
     if _current is None:
         return []
-    return [f"{_current.command}: warning: {text}" for _, text in _current.take()]
+    held, _current.held = _current.held, []
+    return held
+
+
+def say_held_warnings(held: Mapping[int, Held]) -> None:
+    """Say what these ranks have held, without what this one has said already."""
+    if _current is not None:
+        _current.say_held(held)
 
 
 def name_ranks(ranks: Sequence[int]) -> str:

@@ -22,7 +22,7 @@ def main() -> None:
     """Run the script, `-m MODULE` or `-c TEXT` of the command line."""
     sys.argv[0] = "mpi4py"
     if ranks_of_job() > 1:
-        faulthandler.enable(watch() or sys.stderr)
+        faulthandler.enable(watch() or 2)  # standard error
         sys.excepthook = _name_rank
     run.main()
 

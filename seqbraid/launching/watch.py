@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from seqbraid.launching.child import die_with_parent, end_as, fork_tied, wait_for_child
 from seqbraid.launching.environment import rank_of_process, ranks_of_job
+from seqbraid.launching.heard import wait_until_heard
 from seqbraid.launching.memory_kills import memory_kills
 
 __all__ = ["CARRIED", "CARRIED_SIGNALS", "watch"]
@@ -72,6 +73,11 @@ def _end_with(child: int, kills: int, last_words: int, starter: str) -> NoReturn
     if code < 0 and -code not in handed_on:
         who = f"rank {rank_of_process()}: process {child} on {platform.node()}"
         _say(f"{who} was ended by {_describe(-code, memory_kills() > kills)}\n".encode() + _read(last_words))
+    if code != 0:
+        # What the rank has started is in the child's session, where no launcher looks for it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        wait_until_heard(2)  # standard error
     if code > 0 and starter == "hydra_pmi_proxy":
         _end_job_of_mpich(code)
     end_as(status)

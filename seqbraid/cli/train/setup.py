@@ -62,8 +62,9 @@ class Setup:
         longest = options.gamma * training.level(1)
         if options.cell == "classic" and training.nested_levels and longest > 2:
             raise OptionsError(
-                f"--nested-levels {training.nested_levels} makes the cell's step {longest:g}, and above 2 the "
-                "classic cell amplifies its state instead of forgetting it; take --cell implicit, or one level"
+                f"--nested-levels {training.nested_levels} makes the cell's step {longest:g}, and above 2 "
+                "the classic cell amplifies its state instead of forgetting it; take --cell implicit, or "
+                "one level"
             )
         grid = grid_from_options(options, world)
         train, validation = dataset.train, None
