@@ -13,7 +13,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import sys
@@ -70,12 +69,10 @@ class Outcome:
     problem: str
 
 
-def break_job(fault: str, rank: int, launcher: str, folder: Path) -> Outcome:
-    """Run one job to its end."""
+def break_job(fault: str, rank: int, launcher: str, folder: Path, within: float = _ENDS_WITHIN_S) -> Outcome:
+    """Run one job on the data in `folder` to its end."""
     struck = folder / "struck"
     struck.unlink(missing_ok=True)
-    os.environ["SEQBRAID_TEST_FAULT"] = FAULTS[fault].format(rank=rank, other=(rank + 1) % _RANKS)
-    os.environ["SEQBRAID_TEST_STRUCK"] = str(struck)
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     words = ["train", str(folder / "data.npz"), "--output", str(run), "--epochs", "2", "--batch-size", "4"]
@@ -85,7 +82,8 @@ def break_job(fault: str, rank: int, launcher: str, folder: Path) -> Outcome:
         command = [*program, "launch", "-n", str(_RANKS), "--threads", "1", "--", *words]
     else:
         command = [_mpiexec(), "-n", str(_RANKS), *program, *words]
-    job = WatchedJob((), _RANKS, folder, command)
+    where = FAULTS[fault].format(rank=rank, other=(rank + 1) % _RANKS)
+    job = WatchedJob((), _RANKS, folder, command, SEQBRAID_TEST_FAULT=where, SEQBRAID_TEST_STRUCK=str(struck))
     try:
         code = job.wait(_LIMIT_S)
     except TimeoutError:
@@ -98,7 +96,7 @@ def break_job(fault: str, rank: int, launcher: str, folder: Path) -> Outcome:
     problems = []
     if seconds < 0:
         problems.append("the fault did not strike")
-    if seconds > _ENDS_WITHIN_S:
+    if seconds > within:
         problems.append("too late")
     if code == 0:
         problems.append("exit code 0")
@@ -110,6 +108,18 @@ def break_job(fault: str, rank: int, launcher: str, folder: Path) -> Outcome:
     ):
         problems.append(f"the first line does not name rank {rank}:\n{job.errors[:600]}")
     return Outcome(seconds, first_line, code, len(left), ", ".join(problems))
+
+
+def write_data(folder: Path, steps: int = 24) -> None:
+    """Write data.npz, small sequences of noise."""
+    rng = np.random.default_rng(0)
+    np.savez(
+        folder / "data.npz",
+        x_train=rng.normal(size=(12, steps, 2)).astype(np.float32),
+        y_train=np.arange(12) % 3,
+        x_test=rng.normal(size=(6, steps, 2)).astype(np.float32),
+        y_test=np.arange(6) % 3,
+    )
 
 
 def _mpiexec() -> str:
@@ -142,14 +152,7 @@ def main() -> None:
     if unknown := set(faults) - set(FAULTS):
         sys.exit(f"break_ranks: no such faults: {', '.join(sorted(unknown))}")
     options.out.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    np.savez(
-        options.out / "data.npz",
-        x_train=rng.normal(size=(12, 24, 2)).astype(np.float32),
-        y_train=np.arange(12) % 3,
-        x_test=rng.normal(size=(6, 24, 2)).astype(np.float32),
-        y_test=np.arange(6) % 3,
-    )
+    write_data(options.out)
     failed = total = 0
     print(f"{'fault':28s} rank launcher     s  code left  first line on standard error")
     for fault in faults * options.times:

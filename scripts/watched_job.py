@@ -34,13 +34,19 @@ class JobProcess:
 class WatchedJob:
     """`seqbraid ARGUMENTS...` on so many ranks, one thread each, or `command`, started at once; Linux only.
 
+    Other keywords are variables of its environment.
     Its processes are found by a mark in their environment, wherever their parents went. `peak_kb` is the
     highest memory in use {kind: kB}, sampled while it runs. Standard output and error end in files in
     `folder`, read by `output` and `errors`.
     """
 
     def __init__(
-        self, arguments: Sequence[str], ranks: int, folder: Path, command: Sequence[str] = ()
+        self,
+        arguments: Sequence[str],
+        ranks: int,
+        folder: Path,
+        command: Sequence[str] = (),
+        **variables: str,
     ) -> None:
         beside = Path(sys.executable).with_name("mpiexec")
         mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
@@ -49,7 +55,8 @@ class WatchedJob:
         self.peak_kb: dict[str, int] = {}
         self._mark = uuid.uuid4().hex
         self._places = (folder / f"{self._mark}.out", folder / f"{self._mark}.err")
-        variables = {
+        environment = {
+            **os.environ,
             _MARK: self._mark,
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
@@ -57,6 +64,7 @@ class WatchedJob:
             "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
             "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+            **variables,
         }
         command = command or [
             mpiexec,
@@ -75,7 +83,7 @@ class WatchedJob:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
-                env={**os.environ, **variables},
+                env=environment,
                 start_new_session=True,
             )
         threading.Thread(target=self._sample, daemon=True).start()
@@ -134,6 +142,10 @@ class WatchedJob:
                 os.kill(process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the launcher."""
+        self._launcher.send_signal(number)
 
     def left_over(self, within: float) -> list[JobProcess]:
         """Wait up to so many seconds for every process to end; return those that did not."""

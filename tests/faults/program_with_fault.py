@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -41,6 +42,10 @@ def raise_later() -> None:
     """Stay away longer than the others wait, and find an error of its own then."""
     time.sleep(4)
     raise RuntimeError("a later error")
+
+
+def full_disk() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run")
 
 
 def limit_memory() -> None:
@@ -97,6 +102,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "error": raise_error,
     "data": raise_data_error,
     "later": raise_later,
+    "full": full_disk,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda: ctypes.string_at(0),
     "bus": lambda: os.kill(os.getpid(), signal.SIGBUS),
@@ -115,6 +121,18 @@ KINDS: dict[str, Callable[[], Any]] = {
     "alike": warn_alike,
     "warn+error": warn_and_raise,
 }
+
+
+def spoil(model: Any) -> None:
+    model.head.bias.data.fill_(float("nan"))
+
+
+def remember(model: Any) -> None:
+    """Let the update gates keep the state for long: some coarse propagators diverge then."""
+    model.gru.bias_ih_l0.data[model.gru.hidden_size : 2 * model.gru.hidden_size] = 2.0
+
+
+KINDS_OF_WEIGHTS: dict[str, Callable[[Any], None]] = {"nan": spoil, "remember": remember}
 
 
 def strike(kind: str) -> Callable[[], None]:
@@ -143,11 +161,24 @@ def at_call(number: int, fault: Callable[[], Any], original: Callable[..., Any])
 
 
 def inject(kind: str, place: str, call: int) -> None:
-    """Put the fault into this process; `place` is start, forward, backward, write or end."""
+    """Put the fault into this process; `place` is start, weights, forward, backward, write or end."""
     import torch
 
     from seqbraid.train import SequenceClassifier
 
+    if place == "weights":
+        untouched = SequenceClassifier.forward
+        calls = 0
+
+        def with_other_weights(model: Any, *arguments: Any, **named: Any) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                KINDS_OF_WEIGHTS[kind](model)
+            return untouched(model, *arguments, **named)
+
+        SequenceClassifier.forward = with_other_weights
+        return
     fault = strike(kind)
     if place == "write":
         os.replace = at_call(call, fault, os.replace)
