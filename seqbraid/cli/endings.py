@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from seqbraid.announced import launched_rank, launched_ranks
 from seqbraid.cli.rank_warnings import (
     name_ranks,
     say_held_warnings,
@@ -21,7 +22,6 @@ from seqbraid.cli.rank_warnings import (
     warnings_in_one_line,
 )
 from seqbraid.errors import SeqbraidError
-from seqbraid.launching.environment import rank_of_process, ranks_of_job
 from seqbraid.launching.heard import wait_until_heard
 
 __all__ = [
@@ -107,11 +107,11 @@ def end_job(command: str, text: str, code: int, consequence: bool = False) -> in
     error that is a `consequence` of another rank's is printed after that one's.
     """
     line = f"{command}: {text}"
-    if ranks_of_job() > 1 and threading.current_thread() is threading.main_thread():
+    if launched_ranks() > 1 and threading.current_thread() is threading.main_thread():
         # Impatience must not interrupt what brings the end about, and takes a few seconds at most.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     mpi = running_mpi()
-    rank = rank_of_process()
+    rank = launched_rank()
     if mpi is None:
         # No rank can reach another. If rank 0 meets the same error, its end is the end of this one too.
         if rank != 0:
@@ -143,7 +143,7 @@ def end_job_from_thread(command: str, failed: threading.ExceptHookArgs) -> None:
     if failed.exc_value is None or issubclass(failed.exc_type, SystemExit):
         return
     text, code = explain(failed.exc_value)
-    _say(f"{command}: {text}", alone=ranks_of_job() > 1)
+    _say(f"{command}: {text}", alone=launched_ranks() > 1)
     # The main thread may be anywhere, in MPI too; a launcher ends the job of a rank that leaves it like this.
     os._exit(code)
 
@@ -178,7 +178,7 @@ def _say_ends(ends: Sequence[tuple[bool, float, str]]) -> None:
 
 def _say(line: str, alone: bool) -> None:
     """Say a line of one rank, behind the warnings that nobody has heard yet."""
-    rank = rank_of_process()
+    rank = launched_rank()
     say_held_warnings({rank: take_held_warnings()})
     _write(f"{name_ranks([rank])}{line}" if alone else line)
 

@@ -33,11 +33,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from seqbraid.announced import launched_ranks
 from seqbraid.cli.arguments import whole
 from seqbraid.errors import OptionsError
 from seqbraid.launching.commands import Host, Job, command_line, parse_hosts, variables
 from seqbraid.launching.cores import cores_of_ranks, count, describe_cores, size, usable_cores
-from seqbraid.launching.environment import ranks_of_job
 from seqbraid.launching.launchers import (
     Launcher,
     Library,
@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Show the layout and start the job."""
     # srun need not announce ranks, but tells how many processes it started.
-    already = max(ranks_of_job(), _number_of_environment("SLURM_STEP_NUM_TASKS") or 1)
+    already = max(launched_ranks(), _number_of_environment("SLURM_STEP_NUM_TASKS") or 1)
     if already > 1:
         raise OptionsError(
             f"this process is one of {already} ranks already; start launch without mpiexec or srun"

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from seqbraid import __version__
+from seqbraid.announced import launched_rank
 from seqbraid.cli.endings import (
     end_job,
     end_job_from_thread,
@@ -23,7 +24,6 @@ from seqbraid.cli.endings import (
     warnings_in_one_line,
 )
 from seqbraid.errors import CommunicationError
-from seqbraid.launching.environment import rank_of_process
 from seqbraid.launching.watch import watch
 
 # Each subcommand is a module with HELP, `add_arguments(parser)` and `run(options)`; its docstring teaches.
@@ -62,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what it has to say from rank 0 alone, and errors in one line."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        if rank_of_process() == 0:
+        if launched_rank() == 0:
             super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from seqbraid.launching.environment import rank_of_process
+from seqbraid.announced import launched_rank
 
 if TYPE_CHECKING:
     from seqbraid.comm import Communicator
@@ -43,7 +43,7 @@ class _Warnings:
         self.counts[kind] += 1
         if self.counts[kind] > 1:
             return
-        if rank_of_process() != 0:
+        if launched_rank() != 0:
             self.held.append((kind, text))
         elif kind not in self.said:
             self.say(kind, text)
@@ -96,7 +96,7 @@ def warnings_in_one_line(command: str) -> Iterator[None]:
             yield
         finally:
             for kind, count in current.counts.items():
-                if count > 1 and rank_of_process() == 0:
+                if count > 1 and launched_rank() == 0:
                     print(
                         f"{command}: warning: {count - 1} more of the kind {kind[0]}",
                         file=sys.stderr,

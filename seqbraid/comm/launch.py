@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from seqbraid.announced import RANKS, first_number, launched_rank, launched_ranks, local_place
 from seqbraid.comm.base import Communicator
 from seqbraid.comm.mpi import wrap_mpi
 from seqbraid.comm.single import SingleProcess
@@ -22,40 +23,16 @@ __all__ = [
     "world",
 ]
 
-# Open MPI's own variables first: under Slurm the others may be set for the step around it. PMI's are those
-# of MPICH, Intel MPI and Slurm's PMI-2; with PMIx, Slurm tells the size of a step only in its own variable.
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
-_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
-_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
-
-
-def launched_ranks() -> int:
-    """Return the number of ranks that a launcher (`mpiexec`, `srun`) announced in the environment, else 1."""
-    in_slurm_step = ("SLURM_STEP_NUM_TASKS",) if "PMIX_RANK" in os.environ else ()
-    return _first_number(_SIZES + in_slurm_step, 1)
-
-
-def launched_rank() -> int:
-    """Return this process's rank as the launcher announced it, without starting MPI; else 0."""
-    return _first_number(_RANKS, 0)
-
 
 def ranks_on_this_machine() -> int:
     """Return how many ranks of the job share this machine, by the launcher's word; else all of them."""
-    return max(1, _first_number(_LOCAL_SIZES, launched_ranks()))
+    return max(1, local_place()[1] or launched_ranks())
 
 
 def speaks_for_this_machine() -> bool:
     """Return whether this is the first of the job's ranks on its machine, by the launcher's word."""
-    return launched_ranks() == 1 or _first_number(_LOCAL_RANKS, launched_rank()) == 0
-
-
-def _first_number(names: tuple[str, ...], default: int) -> int:
-    for name in names:
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return default
+    local_rank = local_place()[0]
+    return launched_ranks() == 1 or (launched_rank() if local_rank is None else local_rank) == 0
 
 
 def _import_mpi() -> Any:
@@ -86,8 +63,8 @@ def world() -> Communicator:
     """
     announced = launched_ranks()
     if announced == 1:
-        tasks = _first_number(("SLURM_STEP_NUM_TASKS",), 1)
-        if tasks > 1 and not any(name in os.environ for name in _RANKS):
+        tasks = first_number(("SLURM_STEP_NUM_TASKS",)) or 1
+        if tasks > 1 and not any(name in os.environ for name in RANKS):
             raise CommunicationError(
                 f"srun started {tasks} processes and told none its rank, so each would run alone; add "
                 "--mpi=pmi2 for MPICH, --mpi=pmix for Open MPI, or take seqbraid launch"

@@ -13,9 +13,9 @@ import platform
 import sys
 from collections.abc import Sequence
 
+from seqbraid.announced import RANKS, local_place
 from seqbraid.launching.child import die_with_parent
 from seqbraid.launching.cores import cores_of_ranks, describe_cores, size, usable_cores
-from seqbraid.launching.environment import RANKS, local_place
 from seqbraid.launching.watch import CARRIED_SIGNALS, watch
 
 __all__ = ["main"]

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from mpi4py import run
 
-from seqbraid.launching.environment import rank_of_process, ranks_of_job
+from seqbraid.announced import launched_rank, launched_ranks
 from seqbraid.launching.watch import watch
 
 __all__ = ["main"]
@@ -21,7 +21,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the script, `-m MODULE` or `-c TEXT` of the command line."""
     sys.argv[0] = "mpi4py"
-    if ranks_of_job() > 1:
+    if launched_ranks() > 1:
         faulthandler.enable(watch() or 2)  # standard error
         sys.excepthook = _name_rank
     run.main()
@@ -29,7 +29,7 @@ def main() -> None:
 
 def _name_rank(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     text = "".join(traceback.format_exception(kind, error, trace))
-    sys.stderr.write(f"rank {rank_of_process()}: {text}")
+    sys.stderr.write(f"rank {launched_rank()}: {text}")
     sys.stderr.flush()
 
 

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from seqbraid.announced import launched_rank, launched_ranks
 from seqbraid.launching.child import die_with_parent, end_as, fork_tied, wait_for_child
-from seqbraid.launching.environment import rank_of_process, ranks_of_job
 from seqbraid.launching.heard import wait_until_heard
 from seqbraid.launching.memory_kills import memory_kills
 
@@ -43,7 +43,7 @@ def watch() -> int | None:
     watcher, _, file = os.environ.get(_WATCHED, "").partition(":")
     if watcher == str(os.getppid()):
         return int(file)
-    if ranks_of_job() == 1 or sys.platform != "linux":
+    if launched_ranks() == 1 or sys.platform != "linux":
         return None
     starter = _name_of_parent()
     if starter in _STARTERS:
@@ -71,7 +71,7 @@ def _end_with(child: int, kills: int, last_words: int, starter: str) -> NoReturn
     status = wait_for_child(child, hand_on)
     code = os.waitstatus_to_exitcode(status)
     if code < 0 and -code not in handed_on:
-        who = f"rank {rank_of_process()}: process {child} on {platform.node()}"
+        who = f"rank {launched_rank()}: process {child} on {platform.node()}"
         _say(f"{who} was ended by {_describe(-code, memory_kills() > kills)}\n".encode() + _read(last_words))
     if code != 0:
         # What the rank has started is in the child's session, where no launcher looks for it.

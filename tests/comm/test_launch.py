@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
+from seqbraid.announced import _SIZES, RANKS
 from seqbraid.comm import SingleProcess, world
-from seqbraid.comm.launch import _RANKS, _SIZES
 from seqbraid.errors import CommunicationError
 
 
 @pytest.fixture(autouse=True)
 def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*_RANKS, *_SIZES, "SLURM_STEP_NUM_TASKS"):
+    for name in (*RANKS, *_SIZES, "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
 
 
