@@ -260,6 +260,7 @@ def _check(path: Path | None) -> None:
 
 
 def _run_folder(path: Path) -> list[tuple[str, str]]:
+    from seqbraid.launching.cores import count
     from seqbraid.train import RunFolder
 
     run_folder = RunFolder(path)
@@ -275,4 +276,9 @@ def _run_folder(path: Path) -> list[tuple[str, str]]:
                 f"loss {epoch['train_loss']:.4f}, test accuracy {epoch['test_accuracy']:.4f}",
             )
         )
+    if updates := run_folder.checkpoints(keep=1).updates():
+        rows.append(("checkpoints", f"after {count(updates[-1], 'update')}, {len(updates)} kept"))
+    if run_folder.stopped_by is not None:
+        goes_on = f"`seqbraid train --output {path} --resume` goes on"
+        rows.append(("stopped", f"by {run_folder.stopped_by}; {goes_on}"))
     return rows

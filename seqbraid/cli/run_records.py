@@ -159,6 +159,6 @@ def solver_words(solver: dict[str, Any]) -> str:
     count = (
         f"{values['forward_iterations']}+{values['backward_iterations']}"
         if values["tolerance"] is None
-        else f"to {values['tolerance']:g}"
+        else f"to {values['tolerance']}"
     )
     return f"mgrit c={values['coarsening']}{levels} {values['relaxation']}{coarse} {count}"

@@ -56,6 +56,11 @@ class Checkpoints:
         for path in self._newest_first():
             path.unlink()
 
+    def updates(self) -> list[int]:
+        """Return after how many updates the checkpoints were made, damaged ones too, oldest first."""
+        numbers = (path.stem.partition("-")[2] for path in self._newest_first())
+        return sorted(int(number) for number in numbers if number.isdigit())
+
     def require_room(self, size: int) -> None:
         """Raise `OptionsError` where the disk has no room for all checkpoints of `size` bytes."""
         # Those kept, one under its temporary name, and the weights of the last and the best epoch.

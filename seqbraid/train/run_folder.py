@@ -120,6 +120,14 @@ class RunFolder:
         """Write how the weights after an epoch do on the test part, for each solver of the inference."""
         self._write(_EVALUATION, json.dumps({"epoch": epoch, "inference": inference}) + "\n")
 
+    @property
+    def stopped_by(self) -> str | None:
+        """The name of the signal that stopped the run, None where it was not stopped or went on."""
+        try:
+            return (self.folder / _STOPPED).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+
     def mark_stopped(self, signal: str) -> None:
         """Leave word that a signal stopped the run."""
         self._write(_STOPPED, signal + "\n")

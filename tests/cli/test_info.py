@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -223,3 +224,12 @@ def test_names_that_are_not_text_can_be_told(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "caf\\udce9.avi" in done.stdout
+
+
+def test_a_run_tells_from_where_it_could_go_on(run_copy, capsys):
+    run, _ = run_copy
+    (run / "stopped").write_text("SIGUSR1\n")
+    assert main(["info", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.search(r"checkpoints +after 1 update, \d kept$", "\n".join(lines), re.M)
+    assert lines[-1].endswith(f"by SIGUSR1; `seqbraid train --output {run} --resume` goes on")
