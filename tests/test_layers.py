@@ -9,15 +9,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each part may import from itself and from those named.
 ALLOWED = {
+    "seqbraid.announced": set(),
     "seqbraid.errors": set(),
     "seqbraid.files": set(),
     "seqbraid.progress": set(),
     "seqbraid.cells": set(),
     "seqbraid.kernels": {"seqbraid.cells", "seqbraid.errors"},
-    "seqbraid.comm": {"seqbraid.errors"},
+    "seqbraid.comm": {"seqbraid.announced", "seqbraid.errors"},
     "seqbraid.mgrit": {"seqbraid.comm"},
     "seqbraid.gru": {"seqbraid.cells", "seqbraid.comm", "seqbraid.kernels", "seqbraid.mgrit"},
-    "seqbraid.launching": {"seqbraid.errors"},
+    "seqbraid.launching": {"seqbraid.announced", "seqbraid.errors"},
     "seqbraid.threads": {"seqbraid.comm", "seqbraid.errors"},
     "seqbraid.data": {"seqbraid.comm", "seqbraid.errors", "seqbraid.files"},
     "seqbraid.verify": {"seqbraid.cells", "seqbraid.comm", "seqbraid.gru", "seqbraid.mgrit"},
