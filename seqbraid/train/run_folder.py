@@ -15,6 +15,7 @@ from seqbraid.train.sealed import read_sealed, write_sealed
 __all__ = ["RunFolder"]
 
 _OPTIONS, _METRICS, _EVALUATION, _STOPPED = "options.json", "metrics.jsonl", "evaluation.json", "stopped"
+_CONFIG = "config.toml"  # which the command writes
 _RESULTS = (_METRICS, _EVALUATION, _STOPPED, "last.pt", "best.pt")
 _FOLDERS = ("checkpoints", "tensorboard")
 _REQUIRED = {"features": dict, "class_names": list, "model": dict, "solver": dict, "training": dict}
@@ -55,23 +56,23 @@ class RunFolder:
         if self.folder.exists() and not self.folder.is_dir():
             raise OptionsError(f"{self.folder} is a file; choose another --output for the run folder")
         results = [self.folder / name for name in _RESULTS]
+        folders, config = [self.folder / name for name in _FOLDERS], self.folder / _CONFIG
         if self.holds_a_run:
             if not overwrite:
                 raise OptionsError(
                     f"{self.folder} holds a run already; choose another --output, or say --resume to go on "
                     "with it, or --overwrite"
                 )
-        elif any(path.exists() for path in results):
-            present = next(path for path in results if path.exists())
+        elif present := next((path for path in [*results, *folders, config] if path.exists()), None):
             raise OptionsError(
                 f"{self.folder} is no run folder but holds {present.name}; choose another --output"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in results:
             path.unlink(missing_ok=True)
-        for name in _FOLDERS:
-            if (self.folder / name).exists():
-                shutil.rmtree(self.folder / name)
+        for path in folders:
+            if path.exists():
+                shutil.rmtree(path)
         self.write_options(options)
 
     def write_options(self, options: dict[str, Any]) -> None:

@@ -48,6 +48,20 @@ def test_overwriting_removes_the_results_of_before(tmp_path: Path) -> None:
     assert {path.name for path in folder.folder.iterdir()} == {"options.json"}
 
 
+@pytest.mark.parametrize("name", ["checkpoints/mine", "tensorboard/mine", "config.toml", "best.pt"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_others_are_neither_deleted_nor_overwritten(
+    name: str, overwrite: bool, tmp_path: Path
+) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(OptionsError, match=f"is no run folder but holds {name.partition('/')[0]}"):
+        RunFolder(tmp_path).create(OPTIONS, overwrite)
+    assert mine.read_text() == "mine"
+    assert not (tmp_path / "options.json").exists()
+
+
 def test_a_write_cut_off_leaves_the_file_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path)
     folder.save_weights("last", {"epoch": 1})
