@@ -52,8 +52,7 @@ class Batch:
     """This rank's part of a batch.
 
     x (local steps, b, F), labels (b,) and lengths (b,) or None where all are full; `all_labels` (B,) of the
-    whole batch. Where a group of ranks has no sequence of a small batch, it works on one of another group's,
-    and `share.count` is 0: what comes out of that must not count.
+    whole batch. A group of ranks may have no sequence of a small batch: b is 0 then.
     """
 
     x: Tensor
@@ -92,13 +91,13 @@ class Batches:
     def _load(self, indices: Indices) -> Batch:
         mine = self.grid.local_batch(len(indices))
         share = BatchShare(mine.start, mine.stop - mine.start, len(indices))
-        chosen = indices[mine] if share.count else indices[:1]
+        chosen = indices[mine]
         x = self.standardise(torch.from_numpy(self.part.load(chosen, self.held.start, self.held.stop)))
         lengths: list[int] = self.part.lengths[chosen].tolist()
         return Batch(
             x.transpose(0, 1),
             torch.from_numpy(self.part.labels[chosen]),
-            None if min(lengths) == self.held.total else lengths,
+            lengths if any(length < self.held.total for length in lengths) else None,
             torch.from_numpy(self.part.labels[indices]),
             share,
         )

@@ -71,12 +71,11 @@ def evaluate(model: SequenceClassifier, batches: Batches) -> Evaluation:
         for batch in batches.in_order(np.arange(len(part))):
             logits = model(batch.x, batch.lengths)
             residual = max(residual, model.gru.last_solve.forward_residual)
-            if batch.share.count:
-                sums[0] += float(nn.functional.cross_entropy(logits, batch.labels, reduction="sum"))
-                likely = logits.topk(min(_TOP, classes), dim=1).indices
-                sums[1] += int((likely == batch.labels.unsqueeze(1)).sum())
-                pairs = batch.labels * classes + logits.argmax(dim=1)
-                sums[2:] += torch.bincount(pairs, minlength=classes * classes)
+            sums[0] += float(nn.functional.cross_entropy(logits, batch.labels, reduction="sum"))
+            likely = logits.topk(min(_TOP, classes), dim=1).indices
+            sums[1] += int((likely == batch.labels.unsqueeze(1)).sum())
+            pairs = batch.labels * classes + logits.argmax(dim=1)
+            sums[2:] += torch.bincount(pairs, minlength=classes * classes)
             bar.update(batch.share.total)
     grid.data.all_reduce(sums, "evaluation of all groups")
     residual = max(grid.data.all_gather_objects(residual, "residuals of all groups"))

@@ -68,13 +68,8 @@ class SequenceClassifier(nn.Module):
     def _kept(self, state: Tensor, share: BatchShare | None) -> Tensor:
         """Return the factors of a dropout that does not depend on how the batch is shared out."""
         first, total = (0, len(state)) if share is None else (share.first, share.total)
-        kept = (
-            torch.rand(total, state.shape[1], generator=self.generator)[first : first + len(state)]
-            >= self.dropout
-        )
-        if len(kept) < len(state):  # a sequence that does not count
-            return torch.ones_like(state)
-        return kept.to(state) / (1.0 - self.dropout)
+        drawn = torch.rand(total, state.shape[1], generator=self.generator)[first : first + len(state)]
+        return (drawn >= self.dropout).to(state) / (1.0 - self.dropout)
 
 
 def solver_to_dict(solver: Serial | MGRIT) -> dict[str, Any]:

@@ -208,9 +208,7 @@ class Trainer:
             self._optimizer.zero_grad()
             logits = self.model(batch.x, batch.lengths, batch.share)
             loss = self._loss.share(logits, batch.labels, batch.all_labels)
-            if not batch.share.count:
-                loss = 0.0 * loss
-            correct = int((logits.argmax(dim=1) == batch.labels).sum()) if batch.share.count else 0
+            correct = int((logits.argmax(dim=1) == batch.labels).sum())
             messages.append(self._tell(float(loss.detach()), correct))
             value = float(messages[-1][0])
             if not math.isfinite(value):

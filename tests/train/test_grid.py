@@ -55,3 +55,21 @@ def test_all_grids_end_at_the_same_weights(options: dict[str, Any], solver: Seri
                 for name in ("train_accuracy", "test_accuracy", "validation_accuracy"):
                     assert one[name] == other[name]
                 assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-8)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_what_is_dropped_between_layers_depends_on_no_grid(
+    grid: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In place of torch's generator, which simulated ranks share.
+    monkeypatch.setattr(torch, "randint", lambda *_: torch.tensor(7))
+    options = TrainingOptions(epochs=1, batch_size=11, learning_rate=0.01, optimizer="sgd")
+
+    def train(communicator: Communicator | None, shape: tuple[int, int]) -> Tensor:
+        trainer = make_trainer(options, grid=ProcessGrid(communicator, *shape), dtype=torch.float64)
+        trainer.run(ignore)
+        return weights_of(trainer)
+
+    expected = train(None, (1, 1))
+    for found in sb.SimulatedWorld(grid[0] * grid[1]).run(lambda communicator: train(communicator, grid)):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
