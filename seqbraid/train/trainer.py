@@ -344,7 +344,9 @@ class Trainer:
         if content["optimizer_kind"] != self.options.optimizer:
             raise ValueError(f"optimizer {content['optimizer_kind']}, expected {self.options.optimizer}")
         self.model.load_state_dict(content["model"])
-        self._optimizer.load_state_dict(content["optimizer"])
+        # Its moments and the like; weight decay and momentum are as the options say now.
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({**content["optimizer"], "param_groups": groups})
         torch.set_rng_state(content["random"])
         self.model.generator.set_state(content["random_of_head"])
         if content["serial"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,24 @@ def test_a_finished_training_has_nothing_to_go_on_with_but_more_epochs(tmp_path:
     whole = make_trainer(TrainingOptions(epochs=3, batch_size=BATCH))
     whole.run(ignore)
     assert torch.equal(weights_of(longer), weights_of(whole))
+
+
+@pytest.mark.parametrize(("optimizer", "name"), [("adamw", "weight_decay"), ("sgd", "momentum")])
+def test_what_a_resumed_training_changes_of_its_optimizer_counts(
+    optimizer: Any, name: str, tmp_path: Path
+) -> None:
+    options = TrainingOptions(epochs=2, batch_size=BATCH, learning_rate=0.02, optimizer=optimizer)
+    whole = make_trainer(options)
+
+    def change(metrics: dict[str, Any], test: object) -> None:
+        whole._optimizer.param_groups[0][name] = 0.3
+
+    whole.run(change)
+    make_trainer(replace(options, epochs=1), folder=tmp_path).run(ignore)
+    again = make_trainer(replace(options, **{name: 0.3}), folder=tmp_path)
+    assert again.restore()
+    again.run(ignore)
+    assert torch.equal(weights_of(again), weights_of(whole))
 
 
 def test_a_damaged_checkpoint_is_told_of_and_costs_time_alone(tmp_path: Path) -> None:
