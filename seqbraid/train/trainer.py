@@ -394,4 +394,6 @@ def _synchronise(model: nn.Module, communicator: Communicator) -> None:
     parameters = [parameter.detach() for parameter in model.parameters()]
     vector = nn.utils.parameters_to_vector(parameters)
     communicator.broadcast(vector, 0, "parameters of rank 0")
-    nn.utils.vector_to_parameters(vector, parameters)
+    sizes = [parameter.numel() for parameter in parameters]
+    for parameter, values in zip(parameters, torch.split(vector, sizes), strict=True):
+        parameter.copy_(values.view_as(parameter))

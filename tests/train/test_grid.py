@@ -73,3 +73,16 @@ def test_what_is_dropped_between_layers_depends_on_no_grid(
     expected = train(None, (1, 1))
     for found in sb.SimulatedWorld(grid[0] * grid[1]).run(lambda communicator: train(communicator, grid)):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_ranks_that_round_differently_are_brought_together_after_each_epoch() -> None:
+    def train(communicator: Communicator) -> Tensor:
+        trainer = make_trainer(TrainingOptions(epochs=1, batch_size=11), grid=ProcessGrid(communicator))
+        trainer.model.gru.dropout = 0.0
+        with torch.no_grad():
+            trainer.model.head.bias += 1e-6 * communicator.rank
+        trainer.run(ignore)
+        return weights_of(trainer)
+
+    first, *others = sb.SimulatedWorld(3).run(train)
+    assert all(torch.equal(first, other) for other in others)
