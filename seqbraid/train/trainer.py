@@ -232,6 +232,8 @@ class Trainer:
         self._tally.sequences += batch.share.total
         self._batch += 1
         self.updates += 1
+        # Before a parallel solve with them diverges, or they are measured and written.
+        self._require_finite_weights()
         heard = torch.stack(messages).amax(dim=0)
         received = next((name for name, flag in zip(SIGNALS, heard[3:], strict=True) if flag > 0), None)
         return received, bool(heard[2] > 0)
@@ -299,18 +301,22 @@ class Trainer:
         """Let rank 0 write a checkpoint; raises `NonFiniteError` where it would be of no use."""
         if self._checkpoints is None:
             return
-        for name, parameter in self.model.named_parameters():
-            if not torch.isfinite(parameter).all():
-                raise NonFiniteError(
-                    f"{name} holds nan or inf after epoch {self.epoch}, update {self.updates}; take a "
-                    "smaller learning rate (--lr), or clip the gradients (--clip-norm)"
-                )
+        self._require_finite_weights()
         self._tally = self._tally.merged(self.grid.world)
         checkpoints = self._checkpoints
         on_first_rank(
             self.grid.world, lambda: checkpoints.save(self.updates, self._content()), "writing a checkpoint"
         )
         self._saved = time.monotonic()
+
+    def _require_finite_weights(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            # The sum is not finite where a value is not, and takes far less time; it may overflow too.
+            if not torch.isfinite(parameter.detach().sum()) and not torch.isfinite(parameter).all():
+                raise NonFiniteError(
+                    f"{name} holds nan or inf after update {self.updates}; take a smaller learning rate "
+                    "(--lr), or clip the gradients (--clip-norm)"
+                )
 
     def _require_room(self) -> None:
         """Raise `OptionsError` where checkpoints will not fit on the disk, before hours have been spent."""

@@ -219,3 +219,23 @@ def test_where_the_serial_solver_cannot_help_the_training_stops(
 
     with pytest.raises(NonFiniteError, match=r"head\.bias holds nan or inf"):
         trainer.run(spoil)
+
+
+@pytest.mark.parametrize("batch", [BATCH, COUNT], ids=["within an epoch", "at its end"])
+def test_weights_that_are_not_finite_are_neither_measured_nor_solved_with(batch: int, tmp_path: Path) -> None:
+    options = TrainingOptions(
+        epochs=2,
+        batch_size=batch,
+        learning_rate=1e25,
+        weight_decay=1e25,
+        optimizer="sgd",
+        on_nonfinite="rollback",
+    )
+    trainer = make_trainer(options, MGRIT(coarsening=2), folder=tmp_path)
+    measured: list[object] = []
+    with (
+        pytest.raises(NonFiniteError, match=r"weight_ih_l0 holds nan or inf after update 1;"),
+        pytest.warns(RuntimeWarning, match=r"weight_ih_l0 holds .*; back at update 0, in epoch 1"),
+    ):
+        trainer.run(lambda *results: measured.append(results))
+    assert not measured
