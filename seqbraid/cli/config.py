@@ -52,17 +52,20 @@ def apply_config(
 ) -> argparse.Namespace:
     """Return `options`, what `parser` made of `arguments`; where they name a file, together with its options.
 
-    With --resume, those that the run in --output was begun with come first. Raises `OptionsError` for a file
-    that `read_config` refuses.
+    With --resume, those that the run in the output folder was begun with come first. Raises `OptionsError`
+    for a file that `read_config` refuses.
     """
-    files = [getattr(options, "config", None)]
-    if getattr(options, "resume", False) and options.output is not None:
-        begun_with = options.output / CONFIG
-        files.insert(0, begun_with if begun_with.exists() else None)
-    given = [path for path in files if path is not None]
-    for path in given:
-        options.parser.set_defaults(**read_config(path, options.parser))
-    return parser.parse_args(arguments) if given else options
+    file = getattr(options, "config", None)
+    of_file = {} if file is None else read_config(file, options.parser)
+    of_run: dict[str, Any] = {}
+    if getattr(options, "resume", False):
+        output = options.output or of_file.get("output")
+        if output is not None and (output / CONFIG).exists():
+            of_run = read_config(output / CONFIG, options.parser)
+    if not (of_file or of_run):
+        return options
+    options.parser.set_defaults(**of_run | of_file)
+    return parser.parse_args(arguments)
 
 
 def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:

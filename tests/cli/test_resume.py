@@ -67,6 +67,27 @@ def test_a_run_goes_on_with_the_options_that_it_was_begun_with(
     assert "is finished; to train on, raise --epochs (now 4)" in capsys.readouterr().out
 
 
+def test_a_run_whose_folder_a_file_names_goes_on_with_the_options_that_it_was_begun_with(
+    write_arrays: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, file = tmp_path / "run", tmp_path / "run.toml"
+    file.write_text(f"data = '{write_arrays()}'\noutput = '{run}'\nhidden-size = 4\n")
+    assert train("--config", file, "--epochs", 1, "--lr", 0.1) == 0
+    assert train("--config", file, "--resume", "--epochs", 2) == 0
+    assert "changed: --epochs 2 (was 1)" in capsys.readouterr().out
+    assert json.loads((run / "options.json").read_text())["training"]["learning_rate"] == 0.1
+
+
+def test_options_beside_one_that_is_changed_fall_away(write_arrays: Write, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    of_rate = ["--schedule", "step", "--step-epochs", 1, "--lr-scaling", "linear", "--reference-batch", 5]
+    assert train(write_arrays(), "--output", run, "--epochs", 1, *SMALL, *of_rate) == 0
+    changed = ["--epochs", 2, "--schedule", "constant", "--lr-scaling", "none"]
+    assert train("--output", run, "--resume", *changed, "--step-epochs", 2) == 2
+    assert train("--output", run, "--resume", *changed) == 0
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[1])["learning_rate"] == 1e-3
+
+
 def test_with_resume_a_run_that_is_not_there_begins(whole: tuple[Path, Path], tmp_path: Path) -> None:
     data, expected = whole
     assert train(data, "--output", tmp_path / "run", "--resume", "--epochs", 4, *SMALL) == 0

@@ -23,10 +23,10 @@ from seqbraid.errors import OptionsError
 if TYPE_CHECKING:
     from seqbraid.train import TrainingOptions
 
-__all__ = ["add_arguments", "training_options"]
+__all__ = ["BESIDE", "add_arguments", "training_options"]
 
 # Options that act only beside another one: its name, the value that it must have, and their own default.
-_BESIDE = {
+BESIDE = {
     "momentum": ("optimizer", "sgd", 0.9),
     "step_epochs": ("schedule", "step", 10),
     "step_factor": ("schedule", "step", 0.1),
@@ -235,7 +235,7 @@ def training_options(options: argparse.Namespace) -> TrainingOptions:
     from seqbraid.train import TrainingOptions
 
     values: dict[str, Any] = {}
-    for name, (other, needed, default) in _BESIDE.items():
+    for name, (other, needed, default) in BESIDE.items():
         given = getattr(options, name)
         if given is not None and getattr(options, other) != needed:
             flag, beside = (each.replace("_", "-") for each in (name, other))

@@ -7,6 +7,7 @@ from typing import Any
 
 from seqbraid.cli.config import CONFIG, write_config
 from seqbraid.cli.runs import open_for_run
+from seqbraid.cli.train.arguments import BESIDE
 from seqbraid.cli.train.setup import Setup
 from seqbraid.comm import Communicator, on_first_rank
 from seqbraid.data.dataset import Dataset, open_dataset
@@ -61,6 +62,10 @@ def open_data(options: argparse.Namespace, folder: RunFolder, resumed: bool) -> 
         for name, value in before.items():
             if name in trained["solver"] and name != "solver" and getattr(options, name) == value:
                 setattr(options, name, None)
+    # Nor do those beside an option that is another one now.
+    for name, (other, needed, _) in BESIDE.items():
+        if getattr(options, other) != needed and getattr(options, name) == before.get(name):
+            setattr(options, name, None)
     dataset = open_for_run(folder.folder, trained, options.data, options.split)
     found = {"train": len(dataset.train), "test": len(dataset.test)}
     if trained.get("sequences") != found:
