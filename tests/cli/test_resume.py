@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -11,13 +12,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from launching import ROOT, run_ranks
 
+from seqbraid.cli.config import add_config_argument
 from seqbraid.cli.main import main
+from seqbraid.cli.train.starting import begin
+from seqbraid.comm import Communicator, ProcessGrid, SimulatedWorld
+from seqbraid.train import RunFolder
 
 Write = Callable[..., Path]
 SMALL = ["--hidden-size", "4", "--batch-size", "5", "--seed", "2"]
@@ -86,6 +92,30 @@ def test_options_beside_one_that_is_changed_fall_away(write_arrays: Write, tmp_p
     assert train("--output", run, "--resume", *changed, "--step-epochs", 2) == 2
     assert train("--output", run, "--resume", *changed) == 0
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[1])["learning_rate"] == 1e-3
+
+
+def test_what_a_run_was_begun_with_is_read_by_all_ranks_before_it_is_overwritten(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    needed: dict[str, Any] = {"features": {}, "class_names": [], "model": {}, "solver": {}, "training": {}}
+    folder.create({**needed, "arguments": {"lr": 1.0}}, overwrite=False)
+    parser = argparse.ArgumentParser()
+    add_config_argument(parser)
+
+    def read_and_begin(communicator: Communicator) -> float:
+        if communicator.rank == 1:
+            time.sleep(0.2)
+        read: float = folder.options()["arguments"]["lr"]
+        setup: Any = SimpleNamespace(
+            grid=ProcessGrid(communicator),
+            arguments={"lr": 2.0},
+            options=parser.parse_args([]),
+            record=lambda: {**needed, "arguments": {"lr": 2.0}},
+        )
+        begin(setup, folder, True)
+        return read
+
+    assert SimulatedWorld(2).run(read_and_begin) == [1.0, 1.0]
+    assert folder.options()["arguments"] == {"lr": 2.0}
 
 
 def test_with_resume_a_run_that_is_not_there_begins(whole: tuple[Path, Path], tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def begin(setup: Setup, folder: RunFolder, resumed: bool) -> list[str]:
             folder.create(setup.record(), setup.options.overwrite)
         write_config(folder.folder / CONFIG, setup.options.parser, setup.options)
 
+    # Not before all ranks have read what the run was begun with.
+    setup.grid.world.barrier("reading the run folder")
     on_first_rank(setup.grid.world, make, "making the run folder")
     return changes
 
