@@ -94,6 +94,29 @@ def test_options_beside_one_that_is_changed_fall_away(write_arrays: Write, tmp_p
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[1])["learning_rate"] == 1e-3
 
 
+def test_a_run_that_its_patience_ended_says_what_lets_it_go_on(
+    write_arrays: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    wild = ["--lr", 1, "--patience", 1]  # at which the loss soon grows
+    assert train(write_arrays(), "--output", run, "--epochs", 50, *SMALL, *wild) == 0
+    assert "ended by --patience" in capsys.readouterr().out
+    assert train("--output", run, "--resume") == 0
+    assert "is finished; to train on, raise --patience (now 1)" in capsys.readouterr().out
+    assert train("--output", run, "--resume", "--patience", 2) == 0
+    assert "is finished" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("batch", [13, 1000])
+def test_a_rate_is_not_scaled_to_batches_that_there_are_not(
+    batch: int, write_arrays: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scaled = ["--batch-size", batch, "--lr-scaling", "linear"]
+    said = refusal(capsys, write_arrays(), "--output", tmp_path / "run", *scaled)
+    assert f"--batch-size {batch} is more than the 12 training sequences" in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_a_run_was_begun_with_is_read_by_all_ranks_before_it_is_overwritten(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     needed: dict[str, Any] = {"features": {}, "class_names": [], "model": {}, "solver": {}, "training": {}}

@@ -28,6 +28,7 @@ example, after `seqbraid preprocess videos/ features/`:
 from __future__ import annotations
 
 import argparse
+import itertools
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,10 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
         return
     last, best = trainer.history[-1], trainer.history[trainer.best_epoch - 1]
     if trainer.epoch == begun:
-        say(f"{options.output} is finished; to train on, raise --epochs (now {options.epochs})")
+        ended = trainer.patience_left <= 0, trainer.epoch > options.epochs
+        limits = f"--patience (now {options.patience})", f"--epochs (now {options.epochs})"
+        raised = " and ".join(itertools.compress(limits, ended))
+        say(f"{options.output} is finished; to train on, raise {raised}")
     if isinstance(setup.solver, MGRIT):
         batches = Batches(data.test, data.held, data.standardise, options.batch_size, setup.grid)
         found = both_inferences(model, batches, setup.solver)

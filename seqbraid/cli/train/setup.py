@@ -70,6 +70,11 @@ class Setup:
         train, validation = dataset.train, None
         if options.validation_fraction is not None:
             train, validation = hold_out(dataset.train, options.validation_fraction, options.seed)
+        if training.lr_scaling == "linear" and training.batch_size > len(train):
+            raise OptionsError(
+                f"--batch-size {training.batch_size} is more than the {len(train)} training sequences, and "
+                f"--lr-scaling linear would scale the rate for as many; give --batch-size {len(train)}"
+            )
         steps = padded_steps(dataset, options.pad)
         batch = -(-min(options.batch_size, len(train)) // grid.data.size)
         size = (steps, batch, dataset.feature_size, options.hidden_size)
