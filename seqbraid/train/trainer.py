@@ -67,6 +67,7 @@ class Trainer:
         epoch: the one under way, from 1; after the last it is the number of epochs + 1.
         updates: done so far, in all epochs.
         history: metrics of the epochs so far.
+        sent_back: whether a loss that is not finite has put the serial solver in the place of MGRIT.
 
     With `checkpoints`, rank 0 writes one at the start, after every epoch, every `minutes` within it, and when
     `interruption` has received a signal. Batches follow from the seed and the epoch, whatever the ranks.
@@ -89,6 +90,7 @@ class Trainer:
         self.epoch = 1
         self.updates = 0
         self.history: list[dict[str, Any]] = []
+        self.sent_back = False
         self._data = data
         self._checkpoints = checkpoints
         self._minutes = minutes
@@ -336,7 +338,7 @@ class Trainer:
             "optimizer_kind": self.options.optimizer,
             "random": torch.get_rng_state(),
             "random_of_head": self.model.generator.get_state(),
-            "serial": isinstance(self.model.gru.solver, Serial),
+            "serial": self.sent_back,
             "epoch": self.epoch,
             "batch": self._batch,
             "updates": self.updates,
@@ -355,7 +357,8 @@ class Trainer:
         self._optimizer.load_state_dict({**content["optimizer"], "param_groups": groups})
         torch.set_rng_state(content["random"])
         self.model.generator.set_state(content["random_of_head"])
-        if content["serial"]:
+        self.sent_back = content["serial"]
+        if self.sent_back:
             self.model.gru.solver = Serial()
         self.epoch, self.updates, self._batch = content["epoch"], content["updates"], content["batch"]
         self.history = content["history"]
@@ -366,7 +369,7 @@ class Trainer:
         parallel = isinstance(self.model.gru.solver, MGRIT)
         if self.options.on_nonfinite != "rollback" or not parallel or not self.restore():
             raise error
-        self.model.gru.solver = Serial()
+        self.model.gru.solver, self.sent_back = Serial(), True
         cause = str(error).partition(";")[0]
         warnings.warn(
             f"{cause}; back at update {self.updates}, in epoch {self.epoch}, and on with the serial solver",

@@ -205,6 +205,23 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint_and_the_seri
     assert torch.isfinite(weights_of(trainer)).all()
 
 
+def test_a_resumed_training_takes_another_solver_unless_it_was_sent_back(tmp_path: Path) -> None:
+    parallel = MGRIT(coarsening=2)
+    options = TrainingOptions(epochs=1, batch_size=BATCH, on_nonfinite="rollback")
+    make_trainer(options, Serial(), folder=tmp_path).run(ignore)
+    solvers = []
+    for epochs in (2, 3, 4):
+        trainer = make_trainer(replace(options, epochs=epochs), parallel, folder=tmp_path)
+        assert trainer.restore()
+        assert trainer.sent_back == (epochs == 4)
+        if epochs == 3:
+            with pytest.warns(RuntimeWarning, match="on with the serial solver"):
+                trainer._go_back(NonFiniteError("nan"))
+        trainer.run(ignore)
+        solvers = [entry["solver"] for entry in trainer.history]
+    assert solvers == ["serial", "mgrit", "serial", "serial"]
+
+
 @pytest.mark.parametrize("solver", [Serial(), MGRIT(coarsening=2)], ids=["serial", "mgrit"])
 def test_where_the_serial_solver_cannot_help_the_training_stops(
     solver: Serial | MGRIT, tmp_path: Path

@@ -83,6 +83,8 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
     if resumed:
         going_on = trainer.restore()
         where = f"goes on in epoch {trainer.epoch}, after {trainer.updates} updates"
+        if trainer.sent_back and isinstance(setup.solver, MGRIT):
+            where += ", with the serial solver, to which a loss that was not finite had sent it back"
         say(f"{options.output}: {where if going_on else 'begins anew, since it has no checkpoint'}")
     begun = trainer.epoch
     results = on_first_rank(
