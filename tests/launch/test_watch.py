@@ -50,11 +50,21 @@ def run_watched(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def hear_interrupts() -> None:
+    """Undo that a shell without job control lets what runs in its background ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def listening(words: Sequence[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Start what runs LISTENER; give the process, and the number of the listener."""
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        preexec_fn=hear_interrupts,
     ) as process:
         assert process.stdout is not None
         try:
