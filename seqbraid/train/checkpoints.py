@@ -65,7 +65,8 @@ class Checkpoints:
         """Raise `OptionsError` where the disk has no room for all checkpoints of `size` bytes."""
         # Those kept, one under its temporary name, and the weights of the last and the best epoch.
         needed, free = (self.keep + 3) * size, shutil.disk_usage(self.folder.parent).free
-        if free < needed:
+        # Those that are there already give way to the new ones.
+        if free + sum(path.stat().st_size for path in self._newest_first()) < needed:
             raise OptionsError(
                 f"{self.folder} has {free / 1e6:.1f} MB free, but {self.keep} checkpoints and the weights "
                 f"need {needed / 1e6:.1f}; make room there, or choose another --output"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import NoReturn
 
@@ -88,3 +89,16 @@ def test_a_disk_without_room_is_refused_before_training(tmp_path: Path) -> None:
     checkpoints.require_room(1000)
     with pytest.raises(OptionsError, match=r"MB free, but 3 checkpoints and the weights need 6000000000\.0"):
         checkpoints.require_room(10**15)
+
+
+def test_a_run_that_goes_on_needs_no_room_for_the_checkpoints_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = made(tmp_path, 2, 1, 2)
+    size = max(path.stat().st_size for path in checkpoints.folder.iterdir())
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 * size))
+    checkpoints.require_room(size)
+    checkpoints.clear()
+    with pytest.raises(OptionsError, match="MB free"):
+        checkpoints.require_room(size)
