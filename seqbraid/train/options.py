@@ -8,10 +8,11 @@ from typing import Literal, get_args
 
 from seqbraid.errors import OptionsError
 
-__all__ = ["ClassWeights", "NonFinite", "Optimizer", "Schedule", "TrainingOptions"]
+__all__ = ["ClassWeights", "NonFinite", "Optimizer", "Scaling", "Schedule", "TrainingOptions"]
 
 Optimizer = Literal["adam", "adamw", "sgd", "lbfgs"]
 Schedule = Literal["constant", "linear", "cosine", "step"]
+Scaling = Literal["none", "linear"]
 NonFinite = Literal["stop", "rollback"]
 ClassWeights = Literal["none", "balanced"]
 
@@ -56,7 +57,7 @@ class TrainingOptions:
     warmup_epochs: float = 0.0
     step_epochs: int = 10
     step_factor: float = 0.1
-    lr_scaling: Literal["none", "linear"] = "none"
+    lr_scaling: Scaling = "none"
     reference_batch: int = 100
     clip_norm: float | None = None
     label_smoothing: float = 0.0
@@ -70,16 +71,30 @@ class TrainingOptions:
         for name, kinds in (
             ("optimizer", Optimizer),
             ("schedule", Schedule),
+            ("lr_scaling", Scaling),
             ("on_nonfinite", NonFinite),
             ("class_weights", ClassWeights),
         ):
             value = getattr(self, name)
             if value not in get_args(kinds):
                 raise OptionsError(f"{name} is {value!r}; expected one of {', '.join(get_args(kinds))}")
+        for name in ("epochs", "batch_size", "reference_batch", "step_epochs", "nested_epochs", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionsError(f"{name} is {value}; expected at least 1")
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise OptionsError(f"{name} is {value}; expected a positive number")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise OptionsError(f"label_smoothing is {self.label_smoothing}; expected 0 to less than 1")
         if self.optimizer == "lbfgs" and self.weight_decay:
             raise OptionsError("L-BFGS has no weight decay; leave it out, or take another optimizer")
+        if self.optimizer == "lbfgs" and self.clip_norm is not None:
+            raise OptionsError(
+                "L-BFGS measures the loss along its steps, to which clipped gradients do not belong; leave "
+                "--clip-norm out, or take another optimizer"
+            )
         if self.warmup_epochs > self.epochs:
             raise OptionsError(
                 f"a warm-up of {self.warmup_epochs:g} epochs is longer than the training of {self.epochs}"
