@@ -279,14 +279,33 @@ def test_a_real_run_is_drawn_into_its_folder(
     assert np.ptp(plt.imread(folder / "run.png")) > 0.9
 
 
-@pytest.mark.parametrize("words", [["run", "data"], ["./data"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "data", "--output", "x.pdf"],
+        ["./data", "--output", "x.pdf"],
+        ["run", "--output", "x.pdf"],
+        ["run", "--output=x.pdf"],
+        ["run", "run", "--output", "x.pdf"],
+        ["run", "--output", "x.pdf", "data"],
+    ],
+    ids=" ".join,
+)
 def test_a_run_that_is_called_like_a_kind_can_be_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     make_run(tmp_path / "data")
+    make_run(tmp_path / "run")
     monkeypatch.chdir(tmp_path)
-    assert main(["plot", *words, "--output", "x.pdf"]) == 0
+    assert main(["plot", *words]) == 0
     assert Path("x.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_folder_called_run_needs_no_other_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert main(["plot", "run"]) == 0
+    assert Path("run/run.png").exists()
 
 
 def test_the_help_shows_both_kinds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ A word that is no KIND is a run folder; one that is called data is drawn by `seq
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -39,8 +40,18 @@ class _KindOrRun(argparse._SubParsersAction):  # type: ignore[type-arg]
         self.choices = None  # type: ignore[assignment]  # any word
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        known = values[0] in _KINDS
-        super().__call__(parser, namespace, values if known else ["run", *values], option_string)
+        words = values if values[0] in _KINDS and not _is_folder_called_run(values) else ["run", *values]
+        super().__call__(parser, namespace, words, option_string)
+
+
+def _is_folder_called_run(words: list[str]) -> bool:
+    """Return whether `run` is followed by nothing but --output, so that it must be the folder itself."""
+    others = [
+        word
+        for before, word in pairwise(words)
+        if before != "--output" and word.partition("=")[0] != "--output"
+    ]
+    return words[0] == "run" and not others
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
