@@ -28,13 +28,17 @@ __all__ = [
 
 
 def add_subcommand(subcommands: Any, name: str, module: ModuleType) -> argparse.ArgumentParser:
-    """Add the parser of a module with HELP and `add_arguments`, and return it; the docstring teaches."""
+    """Add the parser of a module with HELP and `add_arguments`, and return it; the docstring teaches.
+
+    `options.parser` becomes it, so that errors found later tell of the right --help.
+    """
     parser: argparse.ArgumentParser = subcommands.add_parser(
         name,
         help=module.HELP,
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(parser=parser)
     module.add_arguments(parser)
     return parser
 

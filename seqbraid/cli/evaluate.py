@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--which",
         choices=("last", "best"),
         default="last",
-        help="weights of the last epoch, or of the one with the highest test accuracy (default: last)",
+        help="weights of the last epoch, or of the best by the validation part, else by the test part "
+        "(default: last)",
     )
     parser.add_argument(
         "--part", choices=("train", "test"), default="test", help="part of DATA to measure (default: test)"
@@ -110,4 +111,5 @@ def run(options: argparse.Namespace) -> None:
     if communicator.rank == 0:
         print(text, flush=True)
         if options.classes:
+            print(f"class by class, {'mgrit' if isinstance(solver, MGRIT) else 'serial'} inference:")
             print(table_of_classes(result, dataset.class_names), flush=True)

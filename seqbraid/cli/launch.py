@@ -330,4 +330,4 @@ def _tell_of_replaced_variables(job: Job, given: bool) -> None:
 
 
 def _fewer(cores: int, ranks: int) -> str:
-    return f"take --threads {cores // ranks}" if cores >= ranks else f"take -n {cores}"
+    return f"take --threads {cores // ranks}" if cores >= ranks else f"take -n {cores} --threads 1"

@@ -72,6 +72,8 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
+    from seqbraid.cli.arguments import add_subcommand
+
     parser = _Parser(
         prog="seqbraid",
         description="Train recurrent networks in parallel along the sequence.",
@@ -83,14 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name in _COMMANDS:
         # Not before the rank is watched: what cannot be imported on one machine alone has to end the job too.
         module = importlib.import_module(f"seqbraid.cli.{name}")
-        subparser = commands.add_parser(
-            name,
-            help=module.HELP,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run)
+        add_subcommand(commands, name, module).set_defaults(run=module.run)
     return parser
 
 
@@ -109,8 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threads_hook = threading.excepthook
     try:
         parser = build_parser()
-        options = parser.parse_args(arguments)
+        options, unknown = parser.parse_known_args(arguments)
         command = f"seqbraid {options.command}"
+        if unknown:
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         threading.excepthook = partial(end_job_from_thread, command)
         with warnings_in_one_line(command):
             from seqbraid.cli.config import apply_config

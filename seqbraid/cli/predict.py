@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--which",
         choices=("last", "best"),
         default="last",
-        help="weights of the last epoch, or of the one with the highest test accuracy (default: last)",
+        help="weights of the last epoch, or of the best by the validation part, else by the test part "
+        "(default: last)",
     )
     parser.add_argument(
         "--weights",

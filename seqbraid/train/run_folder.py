@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
+from seqbraid.data.store_header import HEADER
 from seqbraid.errors import DataError, OptionsError
 from seqbraid.files import write_text
 from seqbraid.train.checkpoints import Checkpoints
@@ -63,6 +64,8 @@ class RunFolder:
                     f"{self.folder} holds a run already; choose another --output, or say --resume to go on "
                     "with it, or --overwrite"
                 )
+        elif (self.folder / HEADER).is_file():
+            raise OptionsError(f"{self.folder} is a feature store; choose another --output for the run")
         elif present := next((path for path in [*results, *folders, config] if path.exists()), None):
             raise OptionsError(
                 f"{self.folder} is no run folder but holds {present.name}; choose another --output"

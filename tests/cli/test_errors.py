@@ -480,3 +480,25 @@ def test_help_comes_from_rank_0_alone(
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     assert "example" in capsys.readouterr().out
+
+
+def test_an_option_that_there_is_not_points_to_the_help_of_its_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command in (["train", "data", "--hiden-size", "3"], ["plot", "run", "x", "--hiden-size", "3"]):
+        with pytest.raises(SystemExit):
+            main(command)
+        name = "seqbraid plot run" if command[0] == "plot" else "seqbraid train"
+        said = capsys.readouterr().err
+        assert said == f"{name}: error: unrecognized arguments: --hiden-size 3; see {name} --help\n"
+
+
+def test_a_feature_store_is_no_place_for_a_run(
+    write_arrays: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    assert main(["preprocess", str(write_arrays()), str(store)]) == 0
+    capsys.readouterr()
+    assert main(["train", str(store), "--output", str(store), "--epochs", "1"]) == 2
+    assert f"{store} is a feature store; choose another --output" in capsys.readouterr().err
+    assert not (store / "options.json").exists()

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from launching import ROOT, run_ranks
@@ -265,3 +266,36 @@ def test_ranks_go_on_bit_for_bit_and_other_numbers_of_them_to_the_solvers_accura
             assert torch.equal(found, expected)
         else:
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_cannot_go_on_is_said_before_anything_is_written(
+    whole: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    before = (run / "options.json").read_bytes()
+    assert train("--output", run, "--resume", "--epochs", 3) == 2
+    assert "has 4 epochs done, more than --epochs 3" in capsys.readouterr().err
+    assert (run / "options.json").read_bytes() == before
+    assert train("--output", tmp_path / "nothing", "--resume") == 2
+    assert "nothing holds no run to --resume; give DATA too" in capsys.readouterr().err
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_ranks_that_a_run_goes_on_without_are_named(
+    whole: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    options = json.loads((run / "options.json").read_text())
+    (run / "options.json").write_text(json.dumps({**options, "ranks": 4}))
+    assert train("--output", run, "--resume", "--epochs", 5) == 0
+    assert "changed: ranks: 1 (was 4); the run ends as" in capsys.readouterr().out
+
+
+def test_a_class_without_a_sequence_to_train_on_is_named(
+    write_arrays: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_arrays(y_train=1 + np.arange(12) % 3, y_test=1 + np.arange(6) % 3)
+    assert train(data, "--output", tmp_path / "run", "--epochs", 1, *SMALL) == 0
+    assert "warning: no sequence to train on is of class 0" in capsys.readouterr().err

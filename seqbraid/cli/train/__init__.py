@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqbraid.cli.config import require
 from seqbraid.cli.train.arguments import add_arguments
+from seqbraid.errors import OptionsError
 
 if TYPE_CHECKING:
     from seqbraid.train import Interruption
@@ -45,8 +46,11 @@ HELP = "train a classifier with the sequence split over ranks"
 
 def run(options: argparse.Namespace) -> None:
     """Train and leave a run folder; rank 0 reports."""
-    from seqbraid.train import Interruption
+    from seqbraid.train import Interruption, RunFolder
 
+    nothing_given = options.data is None and options.output is not None
+    if options.resume and nothing_given and not RunFolder(options.output).holds_a_run:
+        raise OptionsError(f"{options.output} holds no run to --resume; give DATA too, to begin one there")
     require(options.parser, options, "data", "output")
     # From here on, signals are acted upon after the next update.
     with Interruption() as interruption:
@@ -85,7 +89,9 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
         where = f"goes on in epoch {trainer.epoch}, after {trainer.updates} updates"
         if trainer.sent_back and isinstance(setup.solver, MGRIT):
             where += ", with the serial solver, to which a loss that was not finite had sent it back"
-        say(f"{options.output}: {where if going_on else 'begins anew, since it has no checkpoint'}")
+        finished = trainer.epoch > options.epochs or trainer.patience_left <= 0
+        if not (going_on and finished):
+            say(f"{options.output}: {where if going_on else 'begins anew, since it has no checkpoint'}")
     begun = trainer.epoch
     results = on_first_rank(
         communicator,
@@ -107,9 +113,10 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
         results.close()
     if received is not None:
         on_first_rank(communicator, lambda: folder.mark_stopped(received), "leaving word of the end")
+        ranks = "" if communicator.size == 1 else f", on {communicator.size} ranks as before bit for bit"
         say(
             f"{options.output}: stopped by {received} in epoch {trainer.epoch}, after {trainer.updates} "
-            f"updates; seqbraid train --output {shlex.quote(str(options.output))} --resume goes on"
+            f"updates; seqbraid train --output {shlex.quote(str(options.output))} --resume goes on{ranks}"
         )
         return
     last, best = trainer.history[-1], trainer.history[trainer.best_epoch - 1]
@@ -128,7 +135,10 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
         say(table_of_inferences(found))
     if trainer.patience_left <= 0:
         say(f"ended by --patience: no smaller {trainer.watched} loss for {options.patience} epochs")
-    say(
-        f"{options.output}: test accuracy {last['test_accuracy']:.4f} after the last epoch "
-        f"(highest {best['test_accuracy']:.4f}, epoch {best['epoch']})"
+    accuracy = f"{best['test_accuracy']:.4f}"
+    best_one = (
+        f"highest {accuracy}, epoch {best['epoch']}"
+        if trainer.watched == "test"
+        else f"{accuracy} after epoch {best['epoch']}, the best on the validation part"
     )
+    say(f"{options.output}: test accuracy {last['test_accuracy']:.4f} after the last epoch ({best_one})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,10 @@ class Setup:
                 f"--batch-size {training.batch_size} is more than the {len(train)} training sequences, and "
                 f"--lr-scaling linear would scale the rate for as many; give --batch-size {len(train)}"
             )
+        absent = sorted(set(range(len(dataset.class_names))) - set(train.labels.tolist()))
+        if absent:
+            names = ", ".join(dataset.class_names[index] for index in absent)
+            warnings.warn(f"no sequence to train on is of class {names}", RuntimeWarning, stacklevel=2)
         steps = padded_steps(dataset, options.pad)
         batch = -(-min(options.batch_size, len(train)) // grid.data.size)
         size = (steps, batch, dataset.feature_size, options.hidden_size)

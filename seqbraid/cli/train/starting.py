@@ -66,6 +66,9 @@ def open_data(options: argparse.Namespace, folder: RunFolder, resumed: bool) -> 
     for name, (other, needed, _) in BESIDE.items():
         if getattr(options, other) != needed and getattr(options, name) == before.get(name):
             setattr(options, name, None)
+    done = len(folder.metrics())
+    if options.epochs < done:
+        raise OptionsError(f"{folder.folder} has {done} epochs done, more than --epochs {options.epochs}")
     dataset = open_for_run(folder.folder, trained, options.data, options.split)
     found = {"train": len(dataset.train), "test": len(dataset.test)}
     if trained.get("sequences") != found:
@@ -82,11 +85,19 @@ def begin(setup: Setup, folder: RunFolder, resumed: bool) -> list[str]:
 
     def make() -> None:
         if resumed:
-            before = folder.options().get("arguments", {})
+            record, of_before = setup.record(), folder.options()
+            before = of_before.get("arguments", {})
             for name, now in setup.arguments.items():
-                if before.get(name) != now:
+                # What is None now has lost its meaning beside another change.
+                if before.get(name) != now and now is not None:
                     changes.append(f"{_flag(name)} {now} (was {before.get(name)})")
-            folder.write_options(setup.record())
+            for name in ("ranks", "threads"):
+                if name in of_before and of_before[name] != record[name]:
+                    changes.append(
+                        f"{name}: {record[name]} (was {of_before[name]}); the run ends as an undisturbed one "
+                        "to the solver's accuracy, not bit for bit"
+                    )
+            folder.write_options(record)
         else:
             folder.create(setup.record(), setup.options.overwrite)
         write_config(folder.folder / CONFIG, setup.options.parser, setup.options)
