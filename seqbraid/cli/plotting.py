@@ -22,7 +22,7 @@ def check_folder(flag: str, path: Path) -> None:
 def check_plot(path: Path, flag: str = "--plot") -> None:
     """Raise `OptionsError` where `flag` cannot be served: no matplotlib, no folder, no such format."""
     if find_spec("matplotlib") is None:
-        raise OptionsError(f"{flag} needs matplotlib; pip install 'seqbraid[plot]' or matplotlib")
+        raise OptionsError(f"{flag} needs matplotlib; pip install matplotlib brings it")
     check_folder(flag, path)
     from matplotlib.backend_bases import FigureCanvasBase
 
