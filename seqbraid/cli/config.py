@@ -33,7 +33,7 @@ _NEVER_WRITTEN = frozenset({"overwrite"})
 
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --config; `options.parser` becomes `parser`, where `apply_config` and `write_config` look for it.
+    """Add --config; `apply_config` and `write_config` look for `parser` in `options.parser`.
 
     What a file may give must not be required by `parser`; `require` tells afterwards what is missing.
     """
@@ -44,7 +44,6 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
         help="TOML file of options, named as here without the dashes (hidden-size = 100); the command line "
         "wins over it; paths in it start from the current directory, as on the command line",
     )
-    parser.set_defaults(parser=parser)
 
 
 def apply_config(

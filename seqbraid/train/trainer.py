@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqbraid.comm import Communicator, ProcessGrid, on_first_rank
+from seqbraid.comm import ProcessGrid, on_first_rank
 from seqbraid.data.dataset import Part
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.errors import DataError, SeqbraidError
@@ -23,6 +23,7 @@ from seqbraid.progress import progress_bar
 from seqbraid.train.batches import Batch, Batches, Indices, TimeSlice
 from seqbraid.train.checkpoints import Checkpoints
 from seqbraid.train.evaluation import Evaluation, evaluate
+from seqbraid.train.first_rank import copy_parameters, latest_checkpoint
 from seqbraid.train.interruption import SIGNALS, Interruption
 from seqbraid.train.loss import CrossEntropy, class_weights
 from seqbraid.train.model import SequenceClassifier
@@ -115,17 +116,17 @@ class Trainer:
         `after_epoch(metrics, test)` is called on every rank after each epoch. Raises `NonFiniteError` for a
         loss or weights that are not finite, unless the options say to go back.
         """
-        _synchronise(self.model, self.grid.world)
+        copy_parameters(self.model, self.grid.world)
         self._require_room()
         self._save()
-        while self.epoch <= self.options.epochs and self.patience_left > 0:
+        while not self.finished:
             try:
                 received = self._train_epoch()
                 if received is not None:
                     self._save()
                     return received
                 # Ranks make the same updates; this keeps machines that round differently from drifting apart.
-                _synchronise(self.model, self.grid.world)
+                copy_parameters(self.model, self.grid.world)
                 after_epoch(*self._measure())
                 self.epoch += 1
                 self._batch, self._tally = 0, Tally()
@@ -145,6 +146,11 @@ class Trainer:
         return 1 + int(np.argmax([entry[f"{self.watched}_accuracy"] for entry in self.history]))
 
     @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or patience is at its end."""
+        return self.epoch > self.options.epochs or self.patience_left <= 0
+
+    @property
     def patience_left(self) -> float:
         """Epochs that may still pass without a smaller loss on the watched part; infinite by default."""
         if self.options.patience is None:
@@ -161,7 +167,7 @@ class Trainer:
         """
         if self._checkpoints is None:
             return False
-        data = _latest(self._checkpoints, self.grid.world)
+        data = latest_checkpoint(self._checkpoints, self.grid.world)
         if data is None:
             return False
         content = from_bytes(data, "the checkpoint")
@@ -376,33 +382,3 @@ class Trainer:
             RuntimeWarning,
             stacklevel=2,
         )
-
-
-def _latest(checkpoints: Checkpoints, world: Communicator) -> bytes | None:
-    """Return the latest whole checkpoint, which rank 0 reads for all."""
-
-    def warn(text: str) -> None:
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
-
-    data = on_first_rank(world, lambda: checkpoints.latest(warn), "reading a checkpoint")
-    size = torch.tensor([-1 if data is None else len(data)])
-    world.broadcast(size, 0, "size of the checkpoint")
-    if size < 0 or world.size == 1:
-        return data
-    buffer = torch.empty(int(size), dtype=torch.uint8)
-    if data is not None:
-        buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-    world.broadcast(buffer, 0, "the checkpoint")
-    return buffer.numpy().tobytes()
-
-
-def _synchronise(model: nn.Module, communicator: Communicator) -> None:
-    """Give every rank the parameters of rank 0."""
-    if communicator.size == 1:
-        return
-    parameters = [parameter.detach() for parameter in model.parameters()]
-    vector = nn.utils.parameters_to_vector(parameters)
-    communicator.broadcast(vector, 0, "parameters of rank 0")
-    sizes = [parameter.numel() for parameter in parameters]
-    for parameter, values in zip(parameters, torch.split(vector, sizes), strict=True):
-        parameter.copy_(values.view_as(parameter))

@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--range", type=float, nargs=2)
     parser.add_argument("--names", nargs="*")
     add_config_argument(parser)
+    parser.set_defaults(parser=parser)
 
 
 def small_parser() -> argparse.ArgumentParser:

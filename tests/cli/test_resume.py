@@ -124,6 +124,7 @@ def test_what_a_run_was_begun_with_is_read_by_all_ranks_before_it_is_overwritten
     folder.create({**needed, "arguments": {"lr": 1.0}}, overwrite=False)
     parser = argparse.ArgumentParser()
     add_config_argument(parser)
+    parser.set_defaults(parser=parser)
 
     def read_and_begin(communicator: Communicator) -> float:
         if communicator.rank == 1:

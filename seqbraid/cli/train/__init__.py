@@ -89,8 +89,7 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
         where = f"goes on in epoch {trainer.epoch}, after {trainer.updates} updates"
         if trainer.sent_back and isinstance(setup.solver, MGRIT):
             where += ", with the serial solver, to which a loss that was not finite had sent it back"
-        finished = trainer.epoch > options.epochs or trainer.patience_left <= 0
-        if not (going_on and finished):
+        if not trainer.finished:
             say(f"{options.output}: {where if going_on else 'begins anew, since it has no checkpoint'}")
     begun = trainer.epoch
     results = on_first_rank(
