@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seqbraid.comm import ProcessGrid, SimulatedWorld
     from seqbraid.errors import SeqbraidError
-    from seqbraid.gru import GRU, sum_gradients
     from seqbraid.mgrit import (
         MGRIT,
         Serial,
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
         SolveReport,
         local_slice,
     )
+    from seqbraid.rnn import GRU, sum_gradients
 
 __version__ = "0.1.0"
 
@@ -35,11 +35,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "GRU": "seqbraid.gru",
+    "GRU": "seqbraid.rnn",
+    "MGRIT": "seqbraid.rnn.auto",
     "ProcessGrid": "seqbraid.comm",
     "SeqbraidError": "seqbraid.errors",
     "SimulatedWorld": "seqbraid.comm",
-    "sum_gradients": "seqbraid.gru",
+    "sum_gradients": "seqbraid.rnn",
 }
 
 

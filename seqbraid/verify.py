@@ -12,8 +12,8 @@ from torch import Tensor
 
 from seqbraid.cells import CellKind
 from seqbraid.comm import Communicator, SingleProcess
-from seqbraid.gru import GRU
 from seqbraid.mgrit import MGRIT, Serial, SolverDivergedWarning, has_diverged, local_slice
+from seqbraid.rnn import GRU
 
 __all__ = ["Case", "Errors", "solve", "verify"]
 

@@ -23,6 +23,6 @@ def test_names_are_imported_when_they_are_used() -> None:
 import sys, seqbraid, seqbraid.errors
 assert "torch" not in sys.modules
 from seqbraid import GRU, MGRIT
-assert "torch" in sys.modules and GRU.__module__.startswith("seqbraid.gru")
+assert "torch" in sys.modules and GRU.__module__.startswith("seqbraid.rnn")
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from seqbraid.cells import CellKind
 from seqbraid.comm import Communicator, SingleProcess
-from seqbraid.gru import GRU
 from seqbraid.mgrit import MGRIT, Serial
+from seqbraid.rnn import GRU
 
 __all__ = ["Layer", "Size", "forward_backward", "gradient_of", "relative_error"]
 

@@ -54,7 +54,7 @@ class ParallelRun:
 
 def measure_parallel(
     layer: Layer,
-    solver: MGRIT,
+    solver: Serial | MGRIT,
     comm: Communicator,
     repeats: int,
     world: SimulatedWorld | None = None,

@@ -14,7 +14,7 @@ from seqbraid.bench.simulated import simulate
 from seqbraid.bench.stopwatch import Times, interleave, stopwatch
 from seqbraid.comm import SimulatedWorld
 from seqbraid.mgrit import MGRIT, Serial, SolverDivergedError, interval_count
-from seqbraid.mgrit.costs import Costs
+from seqbraid.rnn.costs import Costs
 
 __all__ = ["ScalingPoint", "fastest_within", "scale"]
 
@@ -62,7 +62,7 @@ class ScalingPoint:
 
 def scale(
     layer: Layer,
-    solvers: Sequence[MGRIT | Callable[[int], MGRIT]],
+    solvers: Sequence[MGRIT | Callable[[int], Serial | MGRIT]],
     ranks: Sequence[int],
     repeats: int,
     latency: float = 2e-6,
@@ -102,7 +102,7 @@ class _Candidate:
     def __init__(
         self,
         layer: Layer,
-        solver: MGRIT,
+        solver: Serial | MGRIT,
         world: SimulatedWorld,
         truth: tuple[Tensor, Tensor],
         chosen: bool,
@@ -138,7 +138,7 @@ class _Candidate:
         states, gradient, forward, backward = self.errors or (None,) * 4
         return ScalingPoint(
             ranks,
-            self.solver.coarsening,
+            self.solver.coarsening_of(0) if isinstance(self.solver, MGRIT) else 0,
             max(0, ranks - intervals),
             serial,
             times,
@@ -147,7 +147,7 @@ class _Candidate:
             gradient,
             forward,
             backward,
-            self.solver.levels,
+            self.solver.levels if isinstance(self.solver, MGRIT) else 1,
             self.chosen,
             costs.of(self.solver),
         )

@@ -18,8 +18,8 @@ from seqbraid.bench.floor import flops_per_step
 from seqbraid.bench.jax_scan import scan_gradients
 from seqbraid.bench.layer import Layer, Size, forward_backward, gradient_of, relative_error
 from seqbraid.bench.stopwatch import Times, interleave, stopwatch
-from seqbraid.gru import GRU
 from seqbraid.mgrit import MGRIT, Serial
+from seqbraid.rnn import GRU
 
 __all__ = [
     "Comparison",

@@ -10,7 +10,8 @@ from torch import Tensor
 from seqbraid.bench.layer import Layer, forward_backward, gradient_of
 from seqbraid.comm import Communicator, SimulatedWorld
 from seqbraid.comm.simulated_communicator import SimulatedCommunicator
-from seqbraid.mgrit import MGRIT, local_slice
+from seqbraid.mgrit import local_slice
+from seqbraid.options import MGRIT, Serial
 
 __all__ = ["SimulatedPass", "simulate"]
 
@@ -48,7 +49,7 @@ class _Share:
     residuals: tuple[float, float]
 
 
-def simulate(layer: Layer, solver: MGRIT, world: SimulatedWorld) -> SimulatedPass:
+def simulate(layer: Layer, solver: Serial | MGRIT, world: SimulatedWorld) -> SimulatedPass:
     """Run one pass on the ranks of `world`; each builds its module and takes its slice before the start."""
 
     def on_rank(comm: Communicator) -> _Share:

@@ -70,9 +70,9 @@ def run(options: argparse.Namespace) -> None:
     from seqbraid.comm import world
     from seqbraid.data.padding import pad_part, padded_steps
     from seqbraid.errors import DataError, OptionsError
-    from seqbraid.mgrit import MGRIT
+    from seqbraid.options import MGRIT, solver_from_dict
     from seqbraid.threads import set_threads
-    from seqbraid.train import Batches, RunFolder, evaluate, solver_from_dict
+    from seqbraid.train import Batches, RunFolder, evaluate
 
     communicator = world()
     set_threads(options.threads)

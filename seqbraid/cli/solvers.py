@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seqbraid.mgrit import MGRIT, Serial
-    from seqbraid.mgrit.auto import Choice
+    from seqbraid.rnn.auto import Choice
 
 __all__ = [
     "choose_from_options",
@@ -70,7 +70,7 @@ def choose_from_options(
     Raises `OptionsError` for --memory without it.
     """
     from seqbraid.errors import OptionsError
-    from seqbraid.mgrit.auto import choose
+    from seqbraid.rnn.auto import choose
 
     lengths = options.coarsening
     if lengths != "auto" and not (isinstance(lengths, list) and "auto" in lengths):
@@ -82,10 +82,14 @@ def choose_from_options(
     return choose(T, B, hidden, ranks, inputs, options.memory, **network)
 
 
-def chosen_from_options(options: argparse.Namespace, choice: Choice) -> MGRIT:
+def chosen_from_options(options: argparse.Namespace, choice: Choice) -> Serial | MGRIT:
     """Return the chosen solver, with all else that the options ask for."""
     import dataclasses
 
+    from seqbraid.mgrit import Serial
+
+    if isinstance(choice.solver, Serial):
+        return choice.solver
     given = _given_of_mgrit(options)
     del given["coarsening"]
     return dataclasses.replace(choice.solver, **given)
@@ -113,7 +117,9 @@ def describe_solver(solver: Serial | MGRIT, coarsenings: Sequence[int] = ()) -> 
         if solver.tolerance is not None
         else f"{solver.forward_iterations} forward and {solver.backward_iterations} backward iterations"
     )
-    coarsening = ", ".join(map(str, coarsenings or [solver.coarsening]))
+    lengths = coarsenings or [solver.coarsening_of(level) for level in range(solver.levels - 1)]
+    coarsening = ", ".join(map(str, dict.fromkeys(lengths)))
     return (
-        f"MGRIT with coarsening {coarsening}, {solver.relaxation}, {solver.coarse} coarse propagator, {count}"
+        f"MGRIT with coarsening {coarsening}, {solver.relaxation}, {solver.coarse or 'frozen'} coarse "
+        f"propagator, {count}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqbraid.cells import Propagator, Steps, adjoint_step, gate_cotangents, linearise, step
+from seqbraid.cells import Propagator, StepCount, adjoint_step, gate_cotangents, linearise, step
 from seqbraid.kernels.intervals import Intervals
 
 __all__ = ["PlainSweeps"]
@@ -37,7 +37,7 @@ class PlainSweeps:
         """See `Sweeps.forward`."""
         a = a[..., : len(self._w_hh)]
         ends = points.clone()
-        m: Steps = float(counts) if isinstance(counts, int) else 1.0
+        m: StepCount = float(counts) if isinstance(counts, int) else 1.0
         each = None if isinstance(counts, int) else counts.to(a.dtype).unsqueeze(-1)
         for piece in intervals.pieces():
             rows = slice(piece.first, piece.first + piece.count)

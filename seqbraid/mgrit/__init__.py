@@ -3,7 +3,6 @@
 from seqbraid.mgrit.coarse import interval_starts
 from seqbraid.mgrit.grid import Partition, interval_count, local_slice
 from seqbraid.mgrit.neighbours import Neighbours
-from seqbraid.mgrit.options import MGRIT, Serial
 from seqbraid.mgrit.problem import Problem, Steps
 from seqbraid.mgrit.report import DirectionReport, SolverDivergedError, SolverDivergedWarning, SolveReport
 from seqbraid.mgrit.solver import (
@@ -13,6 +12,7 @@ from seqbraid.mgrit.solver import (
     solve_in_parallel,
     solve_in_sequence,
 )
+from seqbraid.options import MGRIT, Serial
 
 __all__ = [
     "MGRIT",

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from seqbraid.mgrit.neighbours import Neighbours
-from seqbraid.mgrit.options import MGRIT
 from seqbraid.mgrit.problem import Problem, Steps
+from seqbraid.options import MGRIT
 
 __all__ = ["CoarseLevels", "interval_starts", "move_points"]
 
@@ -66,7 +66,8 @@ class CoarseLevels:
         with coarse.timed():
             coarse.levels.append(problem.coarse_steps(options.initial_guess == "coarse"))
             while len(coarse.levels) < options.levels - 1:
-                coarse.levels.append(coarse.levels[-1].coarsen(options.coarsening))
+                factor = options.coarsening_of(len(coarse.levels))
+                coarse.levels.append(coarse.levels[-1].coarsen(factor))
         return coarse
 
     @contextmanager
@@ -98,21 +99,22 @@ class CoarseLevels:
         if level == len(self.levels) - 1:
             return self._in_sequence(initial, tau)
         options = self.options
-        starts = interval_starts(points, options.coarsening, self.short_first)
+        starts = interval_starts(points, options.coarsening_of(level + 1), self.short_first)
         _, ends = self._relax(level, starts, tau)
-        if options.relaxation == "FCF":
+        if options.relaxation_of(level + 1) == "FCF":
             if len(ends):
                 self.neighbours.send(ends[-1])
             received = self.neighbours.receive(initial)
-            starts = move_points(starts, ends, received, options.c_weight)
+            starts = move_points(starts, ends, received, options.c_weight_of(level + 1))
             _, ends = self._relax(level, starts, tau)
         starts, end = self.correct(starts, ends - self.apply(starts, level + 1), initial, level + 1)
         states, _ = self._relax(level, starts, tau)
         return states, end
 
     def _relax(self, level: int, points: Tensor, source: Tensor | None) -> tuple[Tensor, Tensor]:
-        self.batches += self.options.coarsening
-        return self.levels[level].propagate(points, self.options.coarsening, source)
+        coarsening = self.options.coarsening_of(level + 1)
+        self.batches += coarsening
+        return self.levels[level].propagate(points, coarsening, source)
 
     def _gather(self, tensor: Tensor) -> Tensor:
         multiple = self.options.slice_multiple

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seqbraid.comm import ProcessGrid, rank_and_size
-from seqbraid.mgrit.options import MGRIT, Serial
+from seqbraid.options import MGRIT, Serial
 
 __all__ = ["Partition", "interval_count", "local_slice"]
 

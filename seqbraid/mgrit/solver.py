@@ -10,8 +10,8 @@ from torch import Tensor
 
 from seqbraid.mgrit.coarse import CoarseLevels, move_points
 from seqbraid.mgrit.neighbours import Neighbours
-from seqbraid.mgrit.options import MGRIT
 from seqbraid.mgrit.problem import Problem
+from seqbraid.options import MGRIT
 
 __all__ = ["Solution", "has_diverged", "relative_residuals", "solve_in_parallel", "solve_in_sequence"]
 
@@ -67,6 +67,7 @@ def solve_in_parallel(
     tolerance = options.tolerance
     if tolerance is not None:
         iterations = options.max_iterations
+    fcf = options.relaxation_of(0) == "FCF"
     levels = CoarseLevels.of(problem, options, neighbours)
     everything = slice(0, problem.intervals)
     if options.initial_guess == "coarse":
@@ -79,7 +80,7 @@ def solve_in_parallel(
     for iteration in range(iterations + 1):
         # This relaxation opens the iteration, measures the one before, and is the final one at the end.
         final = iteration == iterations
-        opens_fcf = options.relaxation == "FCF" and not final and tolerance is None
+        opens_fcf = fcf and not final and tolerance is None
         if opens_fcf:
             ends = _relax_last_first(problem, points, neighbours)
         else:
@@ -94,10 +95,10 @@ def solve_in_parallel(
                 break
         if final:
             break
-        if options.relaxation == "FCF":
+        if fcf:
             if not opens_fcf and len(ends):
                 neighbours.send(ends[-1])
-            points, ends = _move_and_relax(problem, points, ends, initial, neighbours, options.c_weight)
+            points, ends = _move_and_relax(problem, points, ends, initial, neighbours, options.c_weight_of(0))
         with levels.timed():
             points, end = levels.correct(points, ends - levels.apply(points), initial)
     last_end = ends[-1] if len(ends) else initial

@@ -4,7 +4,7 @@ from seqbraid.train.batches import Batches, BatchShare, TimeSlice
 from seqbraid.train.checkpoints import Checkpoints
 from seqbraid.train.evaluation import Evaluation, evaluate
 from seqbraid.train.interruption import Interruption
-from seqbraid.train.model import ModelOptions, SequenceClassifier, solver_from_dict, solver_to_dict
+from seqbraid.train.model import ModelOptions, SequenceClassifier
 from seqbraid.train.options import TrainingOptions
 from seqbraid.train.run_folder import RunFolder
 from seqbraid.train.trainer import NonFiniteError, Trainer, TrainingData, TrainingStoppedError
@@ -25,6 +25,4 @@ __all__ = [
     "TrainingOptions",
     "TrainingStoppedError",
     "evaluate",
-    "solver_from_dict",
-    "solver_to_dict",
 ]

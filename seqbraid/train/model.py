@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from seqbraid.cells import CellKind
-from seqbraid.errors import DataError
-from seqbraid.gru import GRU
-from seqbraid.mgrit import MGRIT, Serial
+from seqbraid.options import MGRIT, Serial
+from seqbraid.rnn import GRU
 from seqbraid.train.batches import BatchShare
 
-__all__ = ["ModelOptions", "SequenceClassifier", "solver_from_dict", "solver_to_dict"]
+__all__ = ["ModelOptions", "SequenceClassifier"]
 
 
 @dataclass(frozen=True)
@@ -70,18 +68,3 @@ class SequenceClassifier(nn.Module):
         first, total = (0, len(state)) if share is None else (share.first, share.total)
         drawn = torch.rand(total, state.shape[1], generator=self.generator)[first : first + len(state)]
         return (drawn >= self.dropout).to(state) / (1.0 - self.dropout)
-
-
-def solver_to_dict(solver: Serial | MGRIT) -> dict[str, Any]:
-    """Return a solver as plain values for a file."""
-    return {"solver": "mgrit" if isinstance(solver, MGRIT) else "serial", **asdict(solver)}
-
-
-def solver_from_dict(values: dict[str, Any]) -> Serial | MGRIT:
-    """Return the solver that `solver_to_dict` wrote; raises `DataError` for values that it cannot have."""
-    options = {name: value for name, value in values.items() if name != "solver"}
-    kinds: dict[Any, type[Serial] | type[MGRIT]] = {"serial": Serial, "mgrit": MGRIT}
-    try:
-        return kinds[values.get("solver")](**options)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"the run's solver cannot be made from {values} ({error}); train again") from error

@@ -17,9 +17,9 @@ from seqbraid.comm import ProcessGrid, on_first_rank
 from seqbraid.data.dataset import Part
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.errors import DataError, SeqbraidError
-from seqbraid.gru import sum_gradients
 from seqbraid.mgrit import MGRIT, Serial
 from seqbraid.progress import progress_bar
+from seqbraid.rnn import sum_gradients
 from seqbraid.train.batches import Batch, Batches, Indices, TimeSlice
 from seqbraid.train.checkpoints import Checkpoints
 from seqbraid.train.evaluation import Evaluation, evaluate

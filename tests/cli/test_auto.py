@@ -9,8 +9,9 @@ from launching import run_ranks
 
 from seqbraid import MGRIT
 from seqbraid.cli.main import main
-from seqbraid.mgrit.auto import choose
-from seqbraid.mgrit.costs import Costs
+from seqbraid.options import solver_from_dict
+from seqbraid.rnn.auto import choose
+from seqbraid.rnn.costs import Costs
 
 
 def test_scaling_chooses_for_each_number_of_ranks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,9 +31,9 @@ def test_scaling_chooses_for_each_number_of_ranks(tmp_path: Path, capsys: pytest
     points = {(point["ranks"], point["chosen"]): point for point in record["points"]}
     assert set(points) == {(1, False), (1, True), (16, False), (16, True)}
     for ranks, choice in choices.items():
-        assert MGRIT(**record["chosen"][str(ranks)]) == choice.solver
+        assert solver_from_dict(record["chosen"][str(ranks)]) == choice.solver
         assert points[ranks, True]["predicted_seconds"] == choice.predicted_seconds
-        assert points[ranks, True]["levels"] == choice.solver.levels
+        assert points[ranks, True]["levels"] == getattr(choice.solver, "levels", 1)
         in_numbers = Costs(4096, 1, 3, 8, ranks, 1e-5, 1e9).of(MGRIT(coarsening=64))
         assert points[ranks, False]["predicted_seconds"] == in_numbers
     assert points[1, True]["gradient_error"] < 1e-6  # the exact solver
@@ -61,11 +62,11 @@ def test_the_exact_solver_is_measured_on_several_ranks(
 
 def test_options_beside_auto_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "measured.json"
-    arguments = ["--size", "4096,1,3,8", "--ranks", "8", "--coarsening", "auto", "--repeats", "1"]
+    arguments = ["--size", "4096,1,3,8", "--ranks", "16", "--coarsening", "auto", "--repeats", "1"]
     more = ["--relaxation", "F", "--forward-iterations", "2", "--json", str(path)]
     assert main(["bench", "scaling", *arguments, *more]) == 0
-    chosen = MGRIT(**json.loads(path.read_text())["chosen"]["8"])
-    assert chosen.coarsening == choose(4096, 1, 8, 8, 3).solver.coarsening
+    chosen = solver_from_dict(json.loads(path.read_text())["chosen"]["16"])
+    assert chosen.coarsening == choose(4096, 1, 8, 16, 3).solver.coarsening
     assert (chosen.relaxation, chosen.forward_iterations, chosen.backward_iterations) == ("F", 2, 1)
 
 
@@ -80,7 +81,7 @@ def test_parallel_chooses_for_each_size(tmp_path: Path) -> None:
     for row in json.loads(path.read_text())["sizes"]:
         choice = choose(row["T"], row["B"], row["H"], 2, row["I"])
         assert str(choice) in done.stdout
-        assert MGRIT(**row["solver"]) == choice.solver
+        assert solver_from_dict(row["solver"]) == choice.solver
 
 
 def test_training_tells_its_choice(
@@ -91,7 +92,7 @@ def test_training_tells_its_choice(
     assert main([*arguments, "--solver", "mgrit", "--coarsening", "auto", "--memory", "3"]) == 0
     # Fewer sequences than the batch was allowed to have.
     assert str(choose(6, 12, 4, 1, 2, memory=3)) in capsys.readouterr().out
-    assert json.loads((run / "options.json").read_text())["solver"]["levels"] == 1
+    assert json.loads((run / "options.json").read_text())["solver"] == {"solver": "serial"}
     assert main(["evaluate", str(run), str(data)]) == 0
 
 

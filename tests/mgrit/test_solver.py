@@ -287,11 +287,14 @@ def test_divergence_is_growth_after_two_iterations_or_not_finite():
         ({"coarsening": 2.5}, "coarsening is 2.5"),
         ({"levels": 0}, "levels is 0"),
         ({"forward_iterations": -1}, "forward_iterations is -1"),
-        ({"coarse": "explicit"}, "coarse is 'explicit'; expected one of"),
         ({"relaxation": "CF"}, "relaxation is 'CF'"),
         ({"c_weight": 2.0}, "c_weight is 2.0"),
         ({"tolerance": 0.0}, "tolerance is 0.0"),
         ({"max_iterations": True}, "max_iterations is True"),
+        ({"coarsening": (4, 2)}, r"coarsening is \(4, 2\), 2 values; expected one for each level .* 1 with"),
+        ({"coarsening": (4, 0), "levels": 3}, "coarsening is 0"),
+        ({"relaxation": ["F", "CF"], "levels": 3}, "relaxation is 'CF'"),
+        ({"c_weight": (1.0, 2.5), "levels": 3}, "c_weight is 2.5"),
     ],
 )
 def test_options_outside_the_choices_are_named(options, message):
@@ -304,3 +307,22 @@ def test_the_papers_setting():
     assert (paper.coarsening, paper.relaxation, paper.coarse) == (4, "FCF", "implicit")
     assert (paper.coarse_step, paper.coarse_input) == ("scaled", "point")
     assert (paper.forward_iterations, paper.backward_iterations) == (2, 1)
+
+
+def test_each_level_may_have_its_own_coarsening_relaxation_and_weight():
+    options = MGRIT(coarsening=[6, 2, 3], levels=4, relaxation=("F", "FCF", "F"), c_weight=(1, 0.9, 1))
+    assert [options.coarsening_of(level) for level in range(3)] == [6, 2, 3]
+    assert [options.fine_steps_of(level) for level in range(4)] == [1, 6, 12, 36]
+    assert options.slice_multiple == 36
+    assert options.relaxation_of(1) == "FCF"
+    problem = LogisticEquation(36, 6)
+    truth, end = problem.serial(INITIAL)
+    solution = solve_in_parallel(problem, INITIAL, ALONE, options, 20)
+    assert (solution.points - truth).abs().max() < 1e-13
+    assert abs(solution.end - end) < 1e-13
+    residuals = relative_residuals(solution.squares)
+    assert residuals[3] < residuals[1] < residuals[0]
+    # As many evaluations as the levels' own intervals have steps; F on level 1 would have fewer.
+    one = solve_in_parallel(problem, INITIAL, ALONE, options, 1)
+    same = MGRIT(coarsening=(6, 2, 3), levels=4, relaxation="F")
+    assert one.coarse_batches - solve_in_parallel(problem, INITIAL, ALONE, same, 1).coarse_batches == 2

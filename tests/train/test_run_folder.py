@@ -11,7 +11,8 @@ import torch
 
 from seqbraid.errors import DataError, OptionsError
 from seqbraid.mgrit import MGRIT, Serial
-from seqbraid.train import RunFolder, solver_from_dict, solver_to_dict
+from seqbraid.options import solver_from_dict, solver_to_dict
+from seqbraid.train import RunFolder
 
 OPTIONS: dict[str, Any] = {"features": {}, "class_names": ["a"], "model": {}, "solver": {}, "training": {}}
 

@@ -16,7 +16,6 @@ example:
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +73,7 @@ def run(options: argparse.Namespace) -> None:
 
     from seqbraid import bench
     from seqbraid.comm import SimulatedWorld, world
+    from seqbraid.options import solver_to_dict
     from seqbraid.progress import progress_bar
 
     comm = world()
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
             "latency": options.latency,
             "bandwidth": options.bandwidth,
             "sizes": [
-                {**_to_dict(each), "solver": dataclasses.asdict(solver)}
+                {**_to_dict(each), "solver": solver_to_dict(solver)}
                 for each, solver in zip(runs, solvers, strict=True)
             ],
         }

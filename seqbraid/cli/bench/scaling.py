@@ -26,7 +26,6 @@ example:
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +48,7 @@ from seqbraid.cli.solvers import choose_from_options, chosen_from_options, descr
 
 if TYPE_CHECKING:
     from seqbraid.bench import ScalingPoint
-    from seqbraid.mgrit import MGRIT
+    from seqbraid.options import MGRIT, Serial
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -92,6 +91,7 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from seqbraid import bench
+    from seqbraid.options import solver_to_dict
     from seqbraid.progress import progress_bar
 
     require_one_process("bench scaling")
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
     ranks = list(dict.fromkeys(options.ranks))
     choices = {each: choose_from_options(options, options.size, each) for each in ranks}
     chosen = {each: chosen_from_options(options, choice) for each, choice in choices.items() if choice}
-    solvers: list[MGRIT | Callable[[int], MGRIT]] = list(numbered)
+    solvers: list[MGRIT | Callable[[int], Serial | MGRIT]] = list(numbered)
     if chosen:
         solvers.append(chosen.__getitem__)
     layer = bench.Layer(
@@ -129,7 +129,7 @@ def run(options: argparse.Namespace) -> None:
         f"{measured_with}; milliseconds, least in brackets"
     )
     if numbered:
-        print(describe_solver(numbered[0], [solver.coarsening for solver in numbered]))
+        print(describe_solver(numbered[0], [solver.coarsening_of(0) for solver in numbered]))
     for choice in choices.values():
         if choice is not None:
             print(choice)
@@ -143,8 +143,8 @@ def run(options: argparse.Namespace) -> None:
             "latency": options.latency,
             "bandwidth": options.bandwidth,
             "error_bound": options.error_bound,
-            "solvers": [dataclasses.asdict(solver) for solver in numbered],
-            "chosen": {each: dataclasses.asdict(solver) for each, solver in chosen.items()},
+            "solvers": [solver_to_dict(solver) for solver in numbered],
+            "chosen": {each: solver_to_dict(solver) for each, solver in chosen.items()},
             "points": [_to_dict(point, point in fastest) for point in points],
         }
         write_json(options.json, record)

@@ -21,7 +21,8 @@ from seqbraid.data.holdout import hold_out
 from seqbraid.data.padding import pad_part, padded_steps
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.errors import OptionsError
-from seqbraid.mgrit import MGRIT, Serial
+from seqbraid.options import MGRIT, Serial, solver_to_dict
+from seqbraid.rnn import resolved as resolved_solver
 from seqbraid.threads import set_threads
 from seqbraid.train import (
     ModelOptions,
@@ -29,7 +30,6 @@ from seqbraid.train import (
     TimeSlice,
     TrainingData,
     TrainingOptions,
-    solver_to_dict,
 )
 
 __all__ = ["Setup"]
@@ -84,7 +84,7 @@ class Setup:
         batch = -(-min(options.batch_size, len(train)) // grid.data.size)
         size = (steps, batch, dataset.feature_size, options.hidden_size)
         choice = choose_from_options(options, size, grid.sequence.size)
-        solver = solver_from_options(options, choice=choice)
+        solver = resolved_solver(solver_from_options(options, choice=choice))
         held = take_slice(steps, solver, grid)
         model = ModelOptions(
             dataset.feature_size,
@@ -101,6 +101,9 @@ class Setup:
             resolved.memory = None  # it was for --coarsening auto
             given = (field.name for field in fields(solver) if hasattr(options, field.name))
             vars(resolved).update({name: getattr(solver, name) for name in given})
+        elif choice is not None:
+            of_mgrit = (field.name for field in fields(MGRIT) if hasattr(options, field.name))
+            vars(resolved).update({name: None for name in of_mgrit}, solver="serial", memory=None)
         description = describe_setup(dataset, train, validation, options.pad, steps, grid, threads, solver)
         description += f", {options.cell} cell" + ("" if choice is None else f"\n{choice}")
         return Setup(

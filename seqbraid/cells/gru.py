@@ -23,7 +23,7 @@ __all__ = [
     "CellKind",
     "Propagator",
     "PropagatorKind",
-    "Steps",
+    "StepCount",
     "adjoint_step",
     "gate_cotangents",
     "linearise",
@@ -33,7 +33,7 @@ __all__ = [
 CellKind = Literal["classic", "implicit"]
 PropagatorKind = Literal["classic", "implicit", "frozen"]
 # The number of fine steps m: one for all rows, or a tensor (..., 1) of whole numbers in the state's dtype.
-Steps = float | Tensor
+StepCount = float | Tensor
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Propagator:
     gamma: float
     cell: CellKind = "classic"
 
-    def alpha(self, z: Tensor, m: Steps = 1.0) -> Tensor:
+    def alpha(self, z: Tensor, m: StepCount = 1.0) -> Tensor:
         """Return alpha(z) over `m` fine steps, the shape of z."""
         if self.kind == "frozen":
             return torch.pow(self._fine().alpha(z), m)
@@ -63,7 +63,7 @@ class Propagator:
             return 1.0 - (m * self.gamma) * (1.0 - z)
         return 1.0 / (1.0 + (m * self.gamma) * (1.0 - z))
 
-    def alpha_derivative(self, z: Tensor, m: Steps = 1.0) -> Tensor:
+    def alpha_derivative(self, z: Tensor, m: StepCount = 1.0) -> Tensor:
         """Return d alpha / d z over `m` fine steps, the shape of z."""
         if self.kind == "frozen":
             fine = self._fine()
@@ -90,7 +90,7 @@ def _gates(a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> tuple[Ten
 
 
 def step(
-    a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, propagator: Propagator, m: Steps = 1.0
+    a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, propagator: Propagator, m: StepCount = 1.0
 ) -> Tensor:
     """Advance h (..., H) over `m` fine steps with projected input a (..., 3H); returns h+ (..., H)."""
     _, z, n, _ = _gates(a, h, w_hh, b_hh)
@@ -99,7 +99,7 @@ def step(
 
 
 def linearise(
-    a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, propagator: Propagator, m: Steps = 1.0
+    a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, propagator: Propagator, m: StepCount = 1.0
 ) -> Tensor:
     """Return the adjoint's factors (..., 5, H) of the step from h (..., H) with projected input a (..., 3H).
 

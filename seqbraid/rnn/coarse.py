@@ -7,19 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast, get_args
 
 import torch
 from torch import Tensor
 
-from seqbraid.cells import Propagator
-from seqbraid.gru.recurrence import Recurrence
+from seqbraid.cells import Propagator, PropagatorKind
 from seqbraid.kernels import Intervals
-from seqbraid.mgrit import MGRIT, interval_starts
+from seqbraid.mgrit import interval_starts
+from seqbraid.options import MGRIT, Serial
+from seqbraid.rnn.recurrence import Recurrence
 
-__all__ = ["AdjointSteps", "Counts", "ForwardSteps", "merge_inputs", "turned"]
+__all__ = ["AdjointSteps", "Counts", "ForwardSteps", "merge_inputs", "resolved", "turned"]
+
+_CHOICES = {
+    "coarse": get_args(PropagatorKind),
+    "coarse_step": ("scaled", "unit"),
+    "coarse_input": ("mean", "point"),
+    "storage": ("states", "c_points"),
+}
 
 # The fine steps that each step stands for: one number for all, or int32 (steps, B).
 Counts = int | Tensor
+
+
+def resolved(options: Serial | MGRIT) -> Serial | MGRIT:
+    """Return the options with the coarse propagator that is taken where they name none.
+
+    Raises ValueError for values that mean nothing to a GRU.
+    """
+    if isinstance(options, Serial):
+        return options
+    options = replace(options, coarse=options.coarse or "frozen")
+    for name, choices in _CHOICES.items():
+        if getattr(options, name) not in choices:
+            raise ValueError(f"{name} is {getattr(options, name)!r}; expected one of {choices}")
+    return options
 
 
 def turned(series: Tensor, reverse: bool) -> Tensor:
@@ -95,7 +118,8 @@ class ForwardSteps:
     @property
     def propagator(self) -> Propagator:
         """The coarse propagator."""
-        return Propagator(self.options.coarse, self.recurrence.fine.gamma, self.recurrence.fine.cell)
+        kind = cast(PropagatorKind, self.options.coarse)
+        return Propagator(kind, self.recurrence.fine.gamma, self.recurrence.fine.cell)
 
     @property
     def _m(self) -> Counts:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from seqbraid.gru.recurrence import Recurrence
 from seqbraid.kernels import Chunk, Intervals, Sweeps, empty_series
+from seqbraid.rnn.recurrence import Recurrence
 
 __all__ = ["Projection", "Trajectory", "steps_at_once"]
 

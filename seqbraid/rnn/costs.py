@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from seqbraid.mgrit.grid import interval_count
-from seqbraid.mgrit.options import MGRIT
+from seqbraid.mgrit import interval_count
+from seqbraid.options import MGRIT, Serial
 
 __all__ = ["Costs"]
 
@@ -57,9 +57,11 @@ class Costs:
     latency: float
     bandwidth: float
 
-    def of(self, solver: MGRIT) -> float:
+    def of(self, solver: Serial | MGRIT) -> float:
         """Return the seconds of a forward and backward pass with a loss on the last state."""
-        return self._serial() if solver.levels == 1 else self._mgrit(solver)
+        if isinstance(solver, Serial) or solver.levels == 1:
+            return self._serial()
+        return self._mgrit(solver)
 
     def _serial(self) -> float:
         share = math.ceil(self.T / self.ranks)
@@ -75,7 +77,7 @@ class Costs:
         return seconds
 
     def _mgrit(self, solver: MGRIT) -> float:
-        c, multiple = solver.coarsening, solver.slice_multiple
+        c, multiple = solver.coarsening_of(0), solver.slice_multiple
         # The most that a rank holds: steps, and intervals of the first level.
         steps = min(self.T, math.ceil(interval_count(self.T, multiple) / self.ranks) * multiple)
         rows = interval_count(steps, c) * self.B
@@ -87,7 +89,7 @@ class Costs:
         # The last sweeps, those that keep; about the states of the forward one the adjoint is linearised.
         seconds += forward + length * self._more(rows, _KEEP) + adjoint + length * self._more(rows, _GATES)
         seconds += self._coarse_step(rows, solver, _FORWARD)
-        sweeps = 2 if solver.relaxation == "FCF" else 1
+        sweeps = 2 if solver.relaxation_of(0) == "FCF" else 1
         guess = 1 if solver.initial_guess == "coarse" else 0
         for iterations, sweep, kind, width in (
             (solver.forward_iterations, forward, _FORWARD, 3),
@@ -104,15 +106,15 @@ class Costs:
         coarsest = interval_count(self.T, solver.slice_multiple)
         seconds = coarsest * self._coarse_step(self.B, solver, kind) + _CALL
         for level in range(1, solver.levels - 1):
-            rows = interval_count(steps, int(solver.coarsening ** (level + 1))) * self.B
-            sweep = solver.coarsening * self._coarse_step(rows, solver, kind) + 2 * _CALL
+            rows = interval_count(steps, solver.fine_steps_of(level + 1)) * self.B
+            sweep = solver.coarsening_of(level) * self._coarse_step(rows, solver, kind) + 2 * _CALL
             # Two relaxations and the propagators at once before the level below, one after it.
             seconds += 3 * sweep + self._coarse_step(rows, solver, kind) + self._message(self.B * self.H)
         return seconds
 
     def _coarse_step(self, rows: int, solver: MGRIT, kind: tuple[float, float]) -> float:
         each, unit = _COARSE if kind is _FORWARD else _KEEP
-        unit += _SQUARING * math.log2(solver.coarsening) if kind is _FORWARD else 0.0
+        unit += _SQUARING * math.log2(solver.coarsening_of(0)) if kind is _FORWARD else 0.0
         return self._step(rows, kind) + self._more(rows, (each, unit))
 
     def _step(self, rows: int, kind: tuple[float, float]) -> float:

@@ -14,12 +14,13 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from seqbraid.cells import CellKind
 from seqbraid.comm import Communicator, as_grid, launched_ranks, sum_in_one_message
-from seqbraid.gru.agreement import Call, agree_on_call
-from seqbraid.gru.divergence import Divergence
-from seqbraid.gru.dropout import drop
-from seqbraid.gru.function import LayerFunction, LayerPlan
-from seqbraid.gru.weight_sums import WeightSums
 from seqbraid.mgrit import MGRIT, Serial, SolveReport
+from seqbraid.rnn.agreement import Call, agree_on_call
+from seqbraid.rnn.coarse import resolved
+from seqbraid.rnn.divergence import Divergence
+from seqbraid.rnn.dropout import drop
+from seqbraid.rnn.function import LayerFunction, LayerPlan
+from seqbraid.rnn.weight_sums import WeightSums
 
 __all__ = ["GRU", "sum_gradients"]
 
@@ -97,6 +98,7 @@ class GRU(nn.Module):
         solver = Serial() if solver is None else solver
         if not isinstance(solver, (Serial, MGRIT)):
             raise TypeError(f"solver is a {type(solver).__name__}; expected seqbraid.Serial() or MGRIT(...)")
+        solver = resolved(solver)
         if comm is None and launched_ranks() > 1:
             _warn_about_lonely_ranks()
         self.input_size = input_size

@@ -112,6 +112,8 @@ def test_a_weight_changed_between_forward_and_backward_is_noticed():
         ({"dropout": 1.0}, ValueError, r"dropout is 1\.0"),
         ({"dtype": torch.float16}, ValueError, r"dtype is torch\.float16"),
         ({"solver": "mgrit"}, TypeError, "solver is a str"),
+        ({"solver": sb.MGRIT(coarse="explicit")}, ValueError, "coarse is .explicit.; expected one of"),
+        ({"solver": sb.MGRIT(storage="disk")}, ValueError, "storage is .disk.; expected one of"),
         ({"comm": 3}, TypeError, "comm is a int"),
     ],
 )

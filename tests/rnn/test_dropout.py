@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import seqbraid as sb
-from seqbraid.gru.dropout import _splitmix64, drop
+from seqbraid.rnn.dropout import _splitmix64, drop
 
 
 def three_layers(dropout):

@@ -7,15 +7,16 @@ longest intervals are taken of those that cost about the same, and the user can 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from seqbraid.mgrit.costs import Costs
-from seqbraid.mgrit.grid import interval_count
-from seqbraid.mgrit.options import MGRIT, require_integer
+from seqbraid.mgrit import interval_count
+from seqbraid.options.solver import MGRIT, Serial, require_integer
+from seqbraid.rnn.costs import Costs
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "auto", "choose"]
 
 # Steps that the intervals of all iterations together must have: fewer are too few for any trained network.
 _LEAST_REACH = 16
@@ -38,10 +39,10 @@ class Choice:
     `serial_seconds` are those of one rank.
     """
 
-    solver: MGRIT
+    solver: Serial | MGRIT
     predicted_seconds: float
     serial_seconds: float
-    alternatives: tuple[tuple[MGRIT, float], ...]
+    alternatives: tuple[tuple[Serial | MGRIT, float], ...]
     size: str
 
     @property
@@ -63,11 +64,48 @@ class Choice:
         return "\n".join(lines)
 
     def _reason(self) -> str:
-        if self.solver.levels > 1:
+        if isinstance(self.solver, MGRIT):
             return f"the one with the longest intervals within {_TOLERATED - 1:.0%} of the fastest"
         if self.alternatives:
             return f"exact, and no other {_EXACT_TOLERATED:g} times as fast"
         return "exact; for intervals there are too few ranks or steps, or the memory is too long"
+
+
+def auto(
+    T: int,
+    B: int,
+    H: int,
+    ranks: int,
+    inputs: int | None = None,
+    *,
+    memory: float | None = None,
+    latency: float = 2e-6,
+    bandwidth: float = 10e9,
+) -> Serial | MGRIT:
+    """Choose a solver for a GRU layer by a model of the costs, and log it; also `MGRIT.auto`.
+
+    That is `Serial()`, the exact solver as a pipeline over the ranks, where MGRIT gains too little; else an
+    `MGRIT` with coarsening, levels, iterations and initial guess.
+    The choice goes to the logger "seqbraid" at level INFO; `seqbraid.rnn.auto.choose` returns it.
+
+    Args:
+        T: steps of the whole sequence.
+        B: sequences.
+        H: hidden units.
+        ranks: P, over which the sequence is cut.
+        inputs: I (default: as many as hidden units).
+        memory: steps over which the network remembers, where known: an interval of twice as many is then
+            the least for one iteration. Without, see how exact the choice is with `seqbraid verify`.
+        latency: seconds of a message (default 2e-6).
+        bandwidth: bytes of a message in a second (default 10e9).
+
+    Raises:
+        ValueError: for a value outside its range, named in the message.
+
+    """
+    choice = choose(T, B, H, ranks, inputs, memory, latency, bandwidth)
+    logging.getLogger("seqbraid").info("%s", choice)
+    return choice.solver
 
 
 def choose(
@@ -80,24 +118,25 @@ def choose(
     latency: float = 2e-6,
     bandwidth: float = 10e9,
 ) -> Choice:
-    """Choose coarsening, levels, iterations and initial guess; see `MGRIT.auto`.
-
-    `levels` is 1, the exact serial solver as a pipeline over the ranks, where the others gain too little.
-    """
+    """Choose a solver, with what there is besides; see `auto`."""
     inputs = H if inputs is None else inputs
     for name, value in (("T", T), ("B", B), ("H", H), ("ranks", ranks), ("inputs", inputs)):
         require_integer(name, value, 1)
     _require_numbers(memory, latency, bandwidth)
     costs = Costs(T, B, inputs, H, ranks, latency, bandwidth)
-    exact = MGRIT(levels=1)
+    exact = Serial()
     serial = Costs(T, B, inputs, H, 1, latency, bandwidth).of(exact)
-    rated = {exact: costs.of(exact)}
+    rated: dict[Serial | MGRIT, float] = {exact: costs.of(exact)}
     if ranks > 1:
         rated |= {solver: costs.of(solver) for solver in _candidates(T, ranks, memory)}
     solver = _pick(rated, exact)
-    others = sorted((seconds, each.coarsening, each) for each, seconds in rated.items() if each != solver)
+    others = sorted(
+        (seconds, _interval(each), number, each)
+        for number, (each, seconds) in enumerate(rated.items())
+        if each != solver
+    )
     size = f"T={T} B={B} I={inputs} H={H} on {ranks} rank{'s' if ranks > 1 else ''}"
-    alternatives = tuple((each, seconds) for seconds, _, each in others[:_ALTERNATIVES])
+    alternatives = tuple((each, seconds) for seconds, _, _, each in others[:_ALTERNATIVES])
     return Choice(solver, rated[solver], serial, alternatives, size)
 
 
@@ -143,18 +182,25 @@ def _coarsenings(T: int, ranks: int) -> list[int]:
     return sorted(each for each in found if 4 <= each < T)
 
 
-def _pick(rated: Mapping[MGRIT, float], exact: MGRIT) -> MGRIT:
+def _pick(rated: Mapping[Serial | MGRIT, float], exact: Serial) -> Serial | MGRIT:
     """Return the exact solver if it costs little more than the fastest, else the longest such intervals."""
     fastest = min(rated.values())
     if rated[exact] <= _EXACT_TOLERATED * fastest:
         return exact
-    near = [each for each, seconds in rated.items() if each != exact and seconds <= _TOLERATED * fastest]
-    return max(near, key=lambda each: (each.coarsening, -each.forward_iterations, -each.levels))
+    near = [
+        each for each, seconds in rated.items() if isinstance(each, MGRIT) and seconds <= _TOLERATED * fastest
+    ]
+    return max(near, key=lambda each: (each.coarsening_of(0), -each.forward_iterations, -each.levels))
 
 
-def _name(solver: MGRIT) -> str:
-    if solver.levels == 1:
-        return "levels=1"
+def _interval(solver: Serial | MGRIT) -> int:
+    """Return the fine steps of an interval, 0 where there are none."""
+    return solver.coarsening_of(0) if isinstance(solver, MGRIT) else 0
+
+
+def _name(solver: Serial | MGRIT) -> str:
+    if isinstance(solver, Serial):
+        return "serial"
     name = f"coarsening={solver.coarsening}, {solver.initial_guess} guess"
     if solver.levels > 2:
         name += f", levels={solver.levels}"
@@ -165,3 +211,6 @@ def _name(solver: MGRIT) -> str:
 
 def _milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:.3g} ms"
+
+
+MGRIT.auto = staticmethod(auto)

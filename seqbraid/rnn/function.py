@@ -13,13 +13,6 @@ from torch.autograd.function import once_differentiable
 
 from seqbraid.cells import CellKind
 from seqbraid.comm import Communicator, ProcessGrid, sum_in_one_message
-from seqbraid.gru.coarse import ForwardSteps, merge_inputs
-from seqbraid.gru.divergence import Divergence
-from seqbraid.gru.gradients import Gradients
-from seqbraid.gru.problems import AdjointProblem, ForwardProblem
-from seqbraid.gru.recurrence import Recurrence
-from seqbraid.gru.trajectory import Projection, Trajectory
-from seqbraid.gru.weight_sums import WeightSums
 from seqbraid.kernels import Intervals, empty_series
 from seqbraid.mgrit import (
     MGRIT,
@@ -34,6 +27,13 @@ from seqbraid.mgrit import (
     solve_in_parallel,
     solve_in_sequence,
 )
+from seqbraid.rnn.coarse import ForwardSteps, merge_inputs
+from seqbraid.rnn.divergence import Divergence
+from seqbraid.rnn.gradients import Gradients
+from seqbraid.rnn.problems import AdjointProblem, ForwardProblem
+from seqbraid.rnn.recurrence import Recurrence
+from seqbraid.rnn.trajectory import Projection, Trajectory
+from seqbraid.rnn.weight_sums import WeightSums
 
 __all__ = ["LayerFunction", "LayerPlan"]
 
@@ -78,7 +78,7 @@ class LayerPlan:
         steps = self.partition.steps
         if self.mgrit is None:
             return Intervals.one(steps, self.reverse)
-        return Intervals(steps, self.mgrit.coarsening, self.reverse)
+        return Intervals(steps, self.mgrit.coarsening_of(0), self.reverse)
 
     @property
     def keeps_states(self) -> bool:
@@ -275,7 +275,7 @@ def _coarse_level(
     elif plan.partition.total % options.slice_multiple:
         # The last interval is short, on whichever rank it lies: all ranks then count step by step.
         each = torch.ones(x.shape[:2], dtype=torch.int32, device=x.device)
-    merged, merged_counts = merge_inputs(x, each, options.coarsening, options, plan.reverse)
+    merged, merged_counts = merge_inputs(x, each, options.coarsening_of(0), options, plan.reverse)
     inputs = torch.nn.functional.linear(merged, w_ih, b_ih)
     return ForwardSteps(recurrence, options, inputs, merged_counts, plan.reverse)
 

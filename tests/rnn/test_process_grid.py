@@ -8,7 +8,7 @@ from reference import relative_error
 from torch import nn
 
 import seqbraid as sb
-from seqbraid.gru.dropout import drop
+from seqbraid.rnn.dropout import drop
 
 INPUTS, H = 3, 4
 CONVERGED = sb.MGRIT(coarsening=4, tolerance=1e-13, max_iterations=60)

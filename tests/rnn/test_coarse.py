@@ -6,8 +6,8 @@ from reference import relative_error
 
 import seqbraid as sb
 from seqbraid.cells import Propagator, adjoint_step, linearise, step
-from seqbraid.gru.coarse import ForwardSteps
-from seqbraid.gru.recurrence import Recurrence
+from seqbraid.rnn.coarse import ForwardSteps
+from seqbraid.rnn.recurrence import Recurrence
 
 H = 6
 
@@ -51,7 +51,7 @@ def test_frozen_factors_are_those_of_a_power_of_the_fine_jacobian_to_first_order
 
     counts = torch.full((1, 1), m, dtype=torch.int32) if as_counts else m
     recurrence = Recurrence.of(w_hh, None, "classic", 1.0)
-    steps = ForwardSteps(recurrence, sb.MGRIT(), a, counts, False)
+    steps = ForwardSteps(recurrence, sb.MGRIT(coarse="frozen"), a, counts, False)
     found = adjoint_step(steps.linearise(h), start, w_hh)
     diagonal = fine[..., 0, :] ** m * start
     # All but the diagonal, which is a million times larger.
@@ -85,5 +85,5 @@ def test_factors_are_finite_at_the_ends_of_alpha(gamma):
     a[0, :, H : 2 * H], a[1, :, H : 2 * H] = -1e4, 1e4  # alpha of 0 and 1
     recurrence = Recurrence.of(w_hh, None, "classic", gamma)
     counts = torch.tensor([[0, 1], [2, 16], [16, 0], [256, 3]], dtype=torch.int32)
-    steps = ForwardSteps(recurrence, sb.MGRIT(), a, counts, False)
+    steps = ForwardSteps(recurrence, sb.MGRIT(coarse="frozen"), a, counts, False)
     assert torch.isfinite(steps.linearise(torch.randn(4, 2, H))).all()

@@ -17,8 +17,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from seqbraid.comm import Pending, ProcessGrid
-from seqbraid.gru.divergence import Divergence
 from seqbraid.mgrit import SolveReport
+from seqbraid.rnn.divergence import Divergence
 
 __all__ = ["WeightSums"]
 

@@ -6,7 +6,7 @@ import torch
 from seqbraid import GRU, MGRIT, Serial, SimulatedWorld, local_slice
 from seqbraid.comm import Communicator
 from seqbraid.mgrit import interval_count
-from seqbraid.mgrit.auto import choose
+from seqbraid.rnn.auto import choose
 
 LONG = {"T": 65536, "B": 1, "H": 64, "inputs": 9}
 
@@ -14,13 +14,13 @@ LONG = {"T": 65536, "B": 1, "H": 64, "inputs": 9}
 @pytest.mark.parametrize("size", [(1, 1, 1), (8192, 8, 64), (65536, 1, 64), (128, 100, 100)])
 def test_one_rank_is_serial(size: tuple[int, int, int]) -> None:
     choice = choose(*size, 1)
-    assert choice.solver == MGRIT(levels=1)
+    assert choice.solver == Serial()
     assert choice.predicted_seconds == choice.serial_seconds
     assert choice.alternatives == ()
 
 
 def test_many_ranks_and_steps_are_worth_intervals_and_two_ranks_are_not() -> None:
-    assert choose(8192, 8, 64, 2).solver.levels == 1
+    assert choose(8192, 8, 64, 2).solver == Serial()
     for ranks in (8, 64):
         choice = choose(8192, 8, 64, ranks)
         assert choice.solver.levels > 1
@@ -31,7 +31,7 @@ def test_many_ranks_and_steps_are_worth_intervals_and_two_ranks_are_not() -> Non
 
 def test_a_short_sequence_with_many_inputs_stays_exact() -> None:
     choice = choose(128, 100, 100, 8, inputs=1000)
-    assert choice.solver.levels == 1
+    assert choice.solver == Serial()
     assert choice.speedup > 3  # the products over the inputs are parallel all the same
 
 
@@ -62,7 +62,7 @@ def test_longer_intervals_where_messages_cost_more() -> None:
 def test_intervals_cover_the_memory(T: int, ranks: int, memory: int | None) -> None:
     choice = choose(T, 4, 32, ranks, memory=memory)
     for solver in (choice.solver, *(each for each, _ in choice.alternatives)):
-        if solver.levels == 1:
+        if solver == Serial():
             continue
         assert solver.forward_iterations == solver.backward_iterations
         assert solver.coarsening * solver.forward_iterations >= max(16, 2 * (memory or 0))
@@ -76,7 +76,7 @@ def test_intervals_cover_the_memory(T: int, ranks: int, memory: int | None) -> N
 
 def test_a_memory_as_long_as_the_sequence_leaves_the_exact_solver() -> None:
     choice = choose(8192, 8, 64, 8, memory=8192)
-    assert choice.solver.levels == 1
+    assert choice.solver == Serial()
     assert choice.alternatives == ()
 
 
@@ -91,7 +91,7 @@ def test_what_was_chosen_is_told_and_logged(caplog: pytest.LogCaptureFixture) ->
     assert "longest intervals" in reason
     assert following.count(" ms") == len(choice.alternatives) == 3
     assert "exact" in str(choose(8192, 8, 64, 1))
-    assert MGRIT.auto(8192, 8, 64, 8, memory=8192) == MGRIT(levels=1)
+    assert MGRIT.auto(8192, 8, 64, 8, memory=8192) == Serial()
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqbraid.gru.coarse import AdjointSteps, ForwardSteps
-from seqbraid.gru.gradients import Gradients
-from seqbraid.gru.trajectory import Trajectory, steps_at_once
 from seqbraid.kernels import Chunk, Intervals, empty_series
+from seqbraid.rnn.coarse import AdjointSteps, ForwardSteps
+from seqbraid.rnn.gradients import Gradients
+from seqbraid.rnn.trajectory import Trajectory, steps_at_once
 
 __all__ = ["AdjointProblem", "ForwardProblem"]
 
