@@ -98,7 +98,7 @@ class GRU(nn.Module):
         solver = Serial() if solver is None else solver
         if not isinstance(solver, (Serial, MGRIT)):
             raise TypeError(f"solver is a {type(solver).__name__}; expected seqbraid.Serial() or MGRIT(...)")
-        solver = resolved(solver)
+        resolved(solver)  # raises
         if comm is None and launched_ranks() > 1:
             _warn_about_lonely_ranks()
         self.input_size = input_size
@@ -226,7 +226,8 @@ class GRU(nn.Module):
     def _solve_layers(self, x: Tensor, initial: Tensor, call: Call, dropout: float) -> tuple[Tensor, Tensor]:
         """Solve layer by layer; x (T, B, I) is this rank's slice, `initial` (layers * directions, B, H)."""
         report = SolveReport()
-        divergence = Divergence(self.solver, self.grid)
+        solver = resolved(self.solver)
+        divergence = Divergence(solver, self.grid)
         sums = WeightSums.of(self.grid, self.num_layers, divergence)
         directions = self._directions()
         solves = list(itertools.product(range(self.num_layers), directions))
@@ -241,7 +242,7 @@ class GRU(nn.Module):
                 layer,
                 self.cell,
                 self.gamma,
-                self.solver,
+                solver,
                 self.grid,
                 call.partition,
                 call.valid,
