@@ -5,7 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["write_bytes", "write_text"]
+from seqbraid.errors import OptionsError
+
+__all__ = ["require_place", "write_bytes", "write_text"]
+
+
+def require_place(path: Path, parameter: str) -> None:
+    """Raise `OptionsError` where the file `path`, given as `parameter`, could not be written."""
+    if not path.parent.is_dir():
+        raise OptionsError(f"`{parameter}={path}`: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise OptionsError(f"`{parameter}={path}` is a folder; name a file")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -11,8 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = {
     "seqbraid.announced": set(),
     "seqbraid.errors": set(),
-    "seqbraid.files": set(),
+    "seqbraid.files": {"seqbraid.errors"},
     "seqbraid.progress": set(),
+    "seqbraid.text": set(),
     "seqbraid.cells": set(),
     "seqbraid.kernels": {"seqbraid.cells", "seqbraid.errors"},
     "seqbraid.comm": {"seqbraid.announced", "seqbraid.errors"},
@@ -25,7 +26,7 @@ ALLOWED = {
         "seqbraid.mgrit",
         "seqbraid.options",
     },
-    "seqbraid.launching": {"seqbraid.announced", "seqbraid.errors"},
+    "seqbraid.launching": {"seqbraid.announced", "seqbraid.errors", "seqbraid.text"},
     "seqbraid.threads": {"seqbraid.comm", "seqbraid.errors"},
     "seqbraid.data": {"seqbraid.comm", "seqbraid.errors", "seqbraid.files"},
     "seqbraid.verify": {
@@ -53,6 +54,20 @@ ALLOWED = {
         "seqbraid.mgrit",
         "seqbraid.options",
         "seqbraid.progress",
+    },
+    "seqbraid.runs": {
+        "seqbraid.errors",
+        "seqbraid.options",
+        "seqbraid.rnn",
+        "seqbraid.text",
+        "seqbraid.train",
+    },
+    "seqbraid.plots": {
+        "seqbraid.data",
+        "seqbraid.errors",
+        "seqbraid.files",
+        "seqbraid.runs",
+        "seqbraid.text",
     },
     "preprocess": {
         "seqbraid.comm",

@@ -111,7 +111,7 @@ def _installation(places: list[Place]) -> list[tuple[str, str]]:
 
 
 def _pinning(places: list[Place]) -> list[tuple[str, str]]:
-    from seqbraid.launching.cores import count
+    from seqbraid.text import count
 
     taken = Counter((host, core) for host, _, cores in places for core in cores)
     used = Counter(host for host, _ in taken)
@@ -166,7 +166,7 @@ def _data(path: Path) -> list[tuple[str, str]]:
 
 
 def _store(store: FeatureStore) -> list[tuple[str, str]]:
-    from seqbraid.cli.contents import PARTS, contents_of_store
+    from seqbraid.data.contents import PARTS, contents_of_store
     from seqbraid.data.store import PENDING
 
     def counts(split: str, parts: tuple[str, ...]) -> str:
@@ -260,7 +260,7 @@ def _check(path: Path | None) -> None:
 
 
 def _run_folder(path: Path) -> list[tuple[str, str]]:
-    from seqbraid.launching.cores import count
+    from seqbraid.text import count
     from seqbraid.train import RunFolder
 
     run_folder = RunFolder(path)

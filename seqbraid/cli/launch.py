@@ -37,7 +37,7 @@ from seqbraid.announced import launched_ranks
 from seqbraid.cli.arguments import whole
 from seqbraid.errors import OptionsError
 from seqbraid.launching.commands import Host, Job, command_line, parse_hosts, variables
-from seqbraid.launching.cores import cores_of_ranks, count, describe_cores, size, usable_cores
+from seqbraid.launching.cores import cores_of_ranks, describe_cores, size, usable_cores
 from seqbraid.launching.launchers import (
     Launcher,
     Library,
@@ -48,6 +48,7 @@ from seqbraid.launching.launchers import (
     python,
     slurm_types,
 )
+from seqbraid.text import count
 
 __all__ = ["HELP", "add_arguments", "run"]
 

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ from seqbraid.cli.endings import (
     share_at_end,
     warnings_in_one_line,
 )
+from seqbraid.cli.flags import in_flags
 from seqbraid.errors import CommunicationError
 from seqbraid.launching.watch import watch
 
@@ -101,11 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Names of files need not be text; standard error is of this kind already.
         sys.stdout.reconfigure(errors="backslashreplace")
     command = "seqbraid"
+    spelled: Callable[[str], str] = str
     threads_hook = threading.excepthook
     try:
         parser = build_parser()
         options, unknown = parser.parse_known_args(arguments)
         command = f"seqbraid {options.command}"
+        spelled = partial(in_flags, parser=options.parser)
         if unknown:
             options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         threading.excepthook = partial(end_job_from_thread, command)
@@ -124,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise  # the parser's, which has said why
         if os.environ.get("SEQBRAID_TRACEBACK"):
             traceback.print_exc()
-        return end_job(command, *explain(error), consequence=isinstance(error, CommunicationError))
+        text, code = explain(error)
+        return end_job(command, spelled(text), code, consequence=isinstance(error, CommunicationError))
     finally:
         threading.excepthook = threads_hook
     return 0

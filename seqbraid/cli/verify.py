@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqbraid.cli.arguments import add_threads_argument, positive, whole
-from seqbraid.cli.plotting import check_plot, pyplot, save_figure
 
 if TYPE_CHECKING:
     from seqbraid.verify import Errors
@@ -105,6 +104,7 @@ def run(options: argparse.Namespace) -> None:
     from seqbraid.comm import SimulatedWorld, launched_ranks, world
     from seqbraid.errors import OptionsError
     from seqbraid.mgrit import MGRIT
+    from seqbraid.plots.figure import require_plot
     from seqbraid.threads import set_threads
     from seqbraid.verify import Case, verify
 
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> None:
             f"--ranks {options.ranks} simulates ranks, but {launched_ranks()} real ones are running"
         )
     if options.plot is not None:
-        check_plot(options.plot)
+        require_plot(options.plot)
     set_threads(options.threads)
     communicator = world()
 
@@ -187,6 +187,8 @@ def _lines(names: list[str], table: list[list[Errors]]) -> list[str]:
 
 
 def _draw(names: list[str], table: list[list[Errors]], title: str, path: Path) -> None:
+    from seqbraid.plots.figure import pyplot, save_figure
+
     figure, axes = pyplot().subplots(1, 2, figsize=(9, 3.8), sharey=True, constrained_layout=True)
     markers = "vs^oDPX*"
     for number, (name, row) in enumerate(zip(names, table, strict=True)):

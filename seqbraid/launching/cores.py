@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["Core", "affinity", "cores_of_ranks", "count", "describe_cores", "ranges", "size", "usable_cores"]
+from seqbraid.text import count
+
+__all__ = ["Core", "affinity", "cores_of_ranks", "describe_cores", "ranges", "size", "usable_cores"]
 
 # A physical core: the numbers of those of its hardware threads that this process may run on.
 Core = tuple[int, ...]
@@ -75,11 +77,6 @@ def describe_cores(layout: Sequence[Sequence[int]]) -> str:
 def size(ranks: int, threads: int) -> str:
     """Return the size of a job as it is shown: `2 ranks x 1 thread`."""
     return f"{count(ranks, 'rank')} x {count(threads, 'thread')}"
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it is not 1."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _read(path: Path) -> str:

@@ -244,7 +244,7 @@ def test_wrong_options_are_named(
 def test_a_missing_matplotlib_is_told_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seqbraid.cli.plotting.find_spec", lambda name: None)
+    monkeypatch.setattr("seqbraid.plots.figure.find_spec", lambda name: None)
     line = refuse(capsys, "scaling", "--plot", tmp_path / "scaling.png")
     assert "--plot needs matplotlib; pip install matplotlib" in line
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_folders import MGRIT, SERIAL, evaluation_of, metrics_of_run, old, options_of_run, write_run
 
-from seqbraid.cli.compare.text import WIDTH, distinct_names, lines_of_table, tables_by_rows
 from seqbraid.cli.main import main
+from seqbraid.text import WIDTH, distinct_names, lines_of_table, tables_by_rows
 
 CLASSES = [f"class_{label}" for label in range(6)]
 
@@ -284,9 +284,7 @@ def test_curves_of_all_runs_are_drawn(
     against: str,
 ) -> None:
     figures: list[Any] = []
-    monkeypatch.setattr(
-        "seqbraid.cli.compare.drawing.save_figure", lambda figure, path: figures.append(figure)
-    )
+    monkeypatch.setattr("seqbraid.plots.comparison.save_figure", lambda figure, path: figures.append(figure))
     nested, older = metrics_of_run(4, levels=[2, 2]), old(metrics_of_run(3))
     runs("_nested_$a{", MGRIT, metrics=nested)
     runs("older", metrics=older)
@@ -311,9 +309,7 @@ def test_many_runs_are_drawn_with_a_legend_that_covers_nothing(
     runs: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures: list[Any] = []
-    monkeypatch.setattr(
-        "seqbraid.cli.compare.drawing.save_figure", lambda figure, path: figures.append(figure)
-    )
+    monkeypatch.setattr("seqbraid.plots.comparison.save_figure", lambda figure, path: figures.append(figure))
     names = [f"{'a-long-name-' * 4}{number:02}" for number in range(23)]
     for name in names:
         runs(name, epochs=2)

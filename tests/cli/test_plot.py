@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from launching import run_ranks
 
 from preprocess.figures import write_video
-from seqbraid.cli.contents import PARTS, contents_of_dataset, contents_of_store, table_of_parts
+from preprocess.samples import sample_frames
 from seqbraid.cli.main import main
-from seqbraid.cli.plot.drawing import draw_contents, length_edges
-from seqbraid.cli.plot.samples import ClipFrames, Frames, evenly, sample_frames, sample_lines
+from seqbraid.data.contents import PARTS, contents_of_dataset, contents_of_store, table_of_parts
 from seqbraid.data.dataset import open_dataset
+from seqbraid.data.samples import ClipFrames, Frames, evenly, sample_lines
 from seqbraid.data.store import FeatureStore
 from seqbraid.errors import DataError
+from seqbraid.plots.contents import draw_contents, length_edges
 
 WriteArrays = Callable[..., Path]
 T, F = 12, 3
@@ -225,7 +226,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return a list into which every figure goes that is saved."""
     figures: list[Any] = []
     monkeypatch.setattr(
-        "seqbraid.cli.plot.drawing.save_figure", lambda figure, path: figures.append((figure, path))
+        "seqbraid.plots.contents.save_figure", lambda figure, path: figures.append((figure, path))
     )
     return figures
 
@@ -416,7 +417,7 @@ def test_what_cannot_be_drawn_is_said_in_one_line(
 def test_without_matplotlib_the_remedy_is_named(
     write_arrays: WriteArrays, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seqbraid.cli.plotting.find_spec", lambda name: None)
+    monkeypatch.setattr("seqbraid.plots.figure.find_spec", lambda name: None)
     assert plot(write_arrays()) == 2
     assert "needs matplotlib; pip install matplotlib brings it" in capsys.readouterr().err
 

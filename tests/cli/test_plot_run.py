@@ -22,8 +22,8 @@ from run_folders import (
 )
 
 from seqbraid.cli.main import main
-from seqbraid.cli.plot.curves import draw_run, seconds_of_epochs, title_of_run
-from seqbraid.cli.run_records import read_run
+from seqbraid.plots.curves import draw_run, seconds_of_epochs, title_of_run
+from seqbraid.runs.record import read_run
 
 RESIDUAL = "largest residual of an epoch"
 CONFUSION = "confusion matrix after epoch"
@@ -49,7 +49,7 @@ def make_run(
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that draws a run and returns its figure."""
     figures: list[Any] = []
-    monkeypatch.setattr("seqbraid.cli.plot.curves.save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("seqbraid.plots.curves.save_figure", lambda figure, path: figures.append(figure))
 
     def draw(folder: Path) -> Any:
         record = read_run(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seqbraid.bench import Comparison, Doubling, ParallelRun, ScalingPoint
-from seqbraid.cli.plotting import pyplot, save_figure
+from seqbraid.plots.figure import pyplot, save_figure
 
 __all__ = ["draw_features", "draw_parallel", "draw_scaling", "draw_serial"]
 

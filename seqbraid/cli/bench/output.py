@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqbraid.cli.arguments import at_least_zero, finite, positive, whole
-from seqbraid.cli.plotting import check_folder, check_plot
 
 if TYPE_CHECKING:
     from seqbraid.bench import Times
@@ -109,10 +108,13 @@ def add_measuring_arguments(parser: argparse.ArgumentParser, repeats: int = 5) -
 
 def check_files(options: argparse.Namespace) -> None:
     """Raise `OptionsError` where --json or --plot could not be written, before the work."""
+    from seqbraid.files import require_place
+    from seqbraid.plots.figure import require_plot
+
     if options.json is not None:
-        check_folder("--json", options.json)
+        require_place(options.json, "json")
     if options.plot is not None:
-        check_plot(options.plot)
+        require_plot(options.plot)
 
 
 def require_one_process(benchmark: str) -> None:

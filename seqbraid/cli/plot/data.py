@@ -21,9 +21,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqbraid.cli.bench.output import print_table
-from seqbraid.cli.plotting import check_plot
-
 if TYPE_CHECKING:
     from seqbraid.data.store import FeatureStore
 
@@ -60,13 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print a table and draw the picture."""
+    from seqbraid.plots.figure import require_plot
+
     output = options.output or Path(f"{_name(options.data)}-data.png")
-    check_plot(output, "--output")
-    from seqbraid.cli.contents import contents_of_dataset, contents_of_store, table_of_parts
-    from seqbraid.cli.plot.drawing import draw_contents
-    from seqbraid.cli.plot.samples import Frames, Lines, sample_frames, sample_lines
+    require_plot(output, "output")
+    from seqbraid.data.contents import contents_of_dataset, contents_of_store, table_of_parts
     from seqbraid.data.dataset import open_dataset
+    from seqbraid.data.samples import Frames, Lines, sample_lines
     from seqbraid.errors import OptionsError
+    from seqbraid.plots.contents import draw_contents
+    from seqbraid.text import lines_of_table
 
     store = _open_store(options.data)
     if store is None:
@@ -76,11 +76,13 @@ def run(options: argparse.Namespace) -> None:
     samples: Frames | Lines | None = None
     if store is None or "backbone" not in store.options:
         if options.videos is not None:
-            raise OptionsError(f"--videos {options.videos}: {options.data} is no feature store of videos")
+            raise OptionsError(f"`videos={options.videos}`: {options.data} is no feature store of videos")
         samples = sample_lines(contents)
     else:
         videos = _find_videos(store, options.videos)
         if videos is not None:
+            from preprocess.samples import sample_frames
+
             samples = sample_frames(contents, store, videos)
             if not samples.clips:
                 warnings.warn(
@@ -90,7 +92,8 @@ def run(options: argparse.Namespace) -> None:
     if store is not None:
         title += f", split {options.split or store.split}"
     print(title)
-    print_table(["", "sequences", "shortest", "median", "longest"], table_of_parts(contents))
+    header = ["", "sequences", "shortest", "median", "longest"]
+    print(*lines_of_table([header, *table_of_parts(contents)], left=()), "", sep="\n")
     draw_contents(contents, samples, title, output)
     print(f"{output} written")
 
@@ -114,7 +117,7 @@ def _find_videos(store: FeatureStore, given: Path | None) -> Path | None:
 
     if given is not None:
         if not given.is_dir():
-            raise DataError(f"--videos {given} is not a folder; expected the folder of the videos")
+            raise DataError(f"`videos={given}` is not a folder; expected the folder of the videos")
         return given
     if store.source is None:
         warnings.warn(f"{store.folder} does not tell where its videos are: {_REMEDY}", stacklevel=1)

@@ -23,8 +23,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from seqbraid.cli.plotting import check_plot
-
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "how a training went: learning curves, residuals, time, confusion matrix"
@@ -38,13 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print what the run is, and draw the picture."""
-    from seqbraid.cli.plot.curves import draw_run, title_of_run
-    from seqbraid.cli.run_records import read_run
     from seqbraid.errors import DataError
+    from seqbraid.plots.curves import draw_run, title_of_run
+    from seqbraid.plots.figure import require_plot
+    from seqbraid.runs.record import read_run
 
     record = read_run(options.run_folder)
     output = options.output or options.run_folder / "run.png"
-    check_plot(output, "--output")
+    require_plot(output, "output")
     if not record.epochs:
         raise DataError(
             f"{options.run_folder} has no epoch to draw yet; metrics.jsonl gets a line after each"

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbraid.cli.contents import PARTS, Contents
-from seqbraid.cli.plot.samples import ClipFrames, Frames, Lines, SequenceLines, evenly
-from seqbraid.cli.plotting import finish, pyplot, save_figure, shown
+from seqbraid.data.contents import PARTS, Contents
+from seqbraid.data.samples import ClipFrames, Frames, Lines, SequenceLines, evenly
+from seqbraid.plots.figure import finish, pyplot, save_figure
+from seqbraid.text import shown
 
 __all__ = ["draw_contents", "length_edges"]
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbraid.cli.plot.confusion import draw_confusion, size_of_confusion
-from seqbraid.cli.plotting import finish, legend_above, pyplot, save_figure, shown
-from seqbraid.cli.run_records import KINDS_OF_SECONDS, RunRecord, solver_words
 from seqbraid.errors import DataError
-from seqbraid.launching.cores import count
+from seqbraid.plots.confusion import draw_confusion, size_of_confusion
+from seqbraid.plots.figure import finish, legend_above, pyplot, save_figure
+from seqbraid.runs.record import KINDS_OF_SECONDS, RunRecord, solver_words
+from seqbraid.text import count, shown
 
 __all__ = ["draw_run", "seconds_of_epochs", "title_of_run"]
 

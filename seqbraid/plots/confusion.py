@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from seqbraid.cli.plot.samples import evenly
-from seqbraid.cli.plotting import shown
-from seqbraid.cli.run_records import RunRecord
+from seqbraid.data.samples import evenly
+from seqbraid.runs.record import RunRecord
+from seqbraid.text import shown
 
 __all__ = ["draw_confusion", "size_of_confusion"]
 

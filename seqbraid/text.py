@@ -1,16 +1,25 @@
-"""Names that stay distinct when they are shortened, and tables of text."""
+"""Text for the terminal: numbers with their nouns, names that stay distinct when shortened, tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from seqbraid.cli.plotting import shown
-
-__all__ = ["WIDTH", "distinct_names", "fits", "lines_of_table", "tables_by_rows"]
+__all__ = ["WIDTH", "count", "distinct_names", "fits", "lines_of_table", "shown", "tables_by_rows"]
 
 WIDTH = 100
 _GAP = "  "
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not 1."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def shown(text: str, most: int) -> str:
+    """Return a name of at most `most` letters, without what no font can show."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def distinct_names(paths: Sequence[Path], most: int) -> list[str]:
@@ -40,12 +49,12 @@ def _without_middle(name: str, head: int, most: int) -> str:
     return name[:head] + "…" + (name[-tail:] if tail else "")
 
 
-def lines_of_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table: the first column is aligned on the left, the others on the right."""
+def lines_of_table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
+    """Return the lines of a table; the columns `left` are aligned on the left, the others on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         _GAP.join(
-            word.rjust(width) if place else word.ljust(width)
+            word.ljust(width) if place in left else word.rjust(width)
             for place, (word, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbraid.errors import DataError
+from seqbraid.options import MGRIT
+from seqbraid.rnn import resolved
 from seqbraid.train import RunFolder
 
-__all__ = ["KINDS_OF_SECONDS", "RunRecord", "read_run", "solver_words"]
+__all__ = ["KINDS_OF_SECONDS", "MGRIT_DEFAULTS", "RunRecord", "read_run", "solver_words"]
 
 # What the seconds of an epoch's training went into, with the words for it.
 KINDS_OF_SECONDS = {
@@ -24,6 +25,9 @@ KINDS_OF_SECONDS = {
     "data": "data",
     "other": "other",
 }
+
+# What an older run does not tell of its solver was as it is by default.
+MGRIT_DEFAULTS = asdict(resolved(MGRIT()))
 
 _EVALUATION = "evaluation.json"
 
@@ -146,12 +150,9 @@ def _damaged(folder: Path, what: str) -> DataError:
 
 def solver_words(solver: dict[str, Any]) -> str:
     """Return the solver of a run's options in a few words: `mgrit c=4 FCF 2+1`, iterations each way."""
-    from seqbraid.mgrit import MGRIT
-
     if solver.get("solver") != "mgrit":
         return str(solver.get("solver", "unknown"))
-    # What an older run does not tell was as it is by default.
-    values = {field.name: field.default for field in dataclasses.fields(MGRIT)} | solver
+    values = MGRIT_DEFAULTS | solver
     if values["levels"] == 1:
         return "mgrit, one level"
     levels = "" if values["levels"] == 2 else f" {values['levels']} levels"

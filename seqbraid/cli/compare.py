@@ -26,10 +26,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqbraid.cli.plotting import check_folder, check_plot
-
 if TYPE_CHECKING:
-    from seqbraid.cli.run_records import RunRecord
+    from seqbraid.runs.record import RunRecord
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -64,21 +62,22 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from seqbraid.cli.compare.drawing import draw_comparison
-    from seqbraid.cli.compare.report import csv_of_runs, report_of_runs
-    from seqbraid.cli.compare.text import distinct_names
     from seqbraid.errors import OptionsError
-    from seqbraid.files import write_text
+    from seqbraid.files import require_place, write_text
+    from seqbraid.plots.comparison import draw_comparison
+    from seqbraid.plots.figure import require_plot
+    from seqbraid.runs.report import csv_of_runs, report_of_runs
+    from seqbraid.text import distinct_names
 
     if options.output is not None:
-        check_folder("--output", options.output)
+        require_place(options.output, "output")
         if options.output.suffix.lower() != ".csv":
             raise OptionsError(
                 f"--output {options.output}: the table is written as CSV; name a file that ends in .csv, "
                 "or say --plot for a picture"
             )
     if options.plot is not None:
-        check_plot(options.plot)
+        require_plot(options.plot)
     elif options.against is not None:
         raise OptionsError(f"--against {options.against} is for --plot; add that, or leave it out")
     records = _records(options.run_folders)
@@ -96,8 +95,8 @@ def _records(folders: list[Path]) -> list[RunRecord]:
     """Read every run once; those without an epoch yet are left out, with a line that says so."""
     import warnings
 
-    from seqbraid.cli.run_records import read_run
     from seqbraid.errors import DataError
+    from seqbraid.runs.record import read_run
 
     records = [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     started = [record for record in records if record.epochs]

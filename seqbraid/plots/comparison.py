@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from seqbraid.cli.plotting import finish, pyplot, save_figure
-from seqbraid.cli.run_records import RunRecord
+from seqbraid.plots.figure import finish, pyplot, save_figure
+from seqbraid.runs.record import RunRecord
 
 __all__ = ["draw_comparison"]
 

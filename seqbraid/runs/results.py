@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seqbraid.cli.run_records import KINDS_OF_SECONDS, RunRecord
+from seqbraid.runs.record import KINDS_OF_SECONDS, RunRecord
 
 __all__ = ["LINES", "results_of_run"]
 

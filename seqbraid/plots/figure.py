@@ -1,4 +1,4 @@
-"""What every command that draws needs: its check before the work, and the file written in one step."""
+"""What every picture needs: a check before the work, and the file written in one step."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from seqbraid.errors import OptionsError
+from seqbraid.files import require_place
 
-__all__ = ["check_folder", "check_plot", "finish", "legend_above", "pyplot", "save_figure", "shown"]
-
-
-def check_folder(flag: str, path: Path) -> None:
-    """Raise `OptionsError` where the file `path` of an option could not be written, before the work."""
-    if not path.parent.is_dir():
-        raise OptionsError(f"{flag} {path}: there is no folder {path.parent}; make it first")
-    if path.is_dir():
-        raise OptionsError(f"{flag} {path} is a folder; name a file")
+__all__ = ["finish", "legend_above", "pyplot", "require_plot", "save_figure"]
 
 
-def check_plot(path: Path, flag: str = "--plot") -> None:
-    """Raise `OptionsError` where `flag` cannot be served: no matplotlib, no folder, no such format."""
+def require_plot(path: Path, parameter: str = "plot") -> None:
+    """Raise `OptionsError` where a picture cannot be written: no matplotlib, no folder, no such format.
+
+    `parameter` is what the path was given as.
+    """
     if find_spec("matplotlib") is None:
-        raise OptionsError(f"{flag} needs matplotlib; pip install matplotlib brings it")
-    check_folder(flag, path)
+        raise OptionsError(f"`{parameter}` needs matplotlib; pip install matplotlib brings it")
+    require_place(path, parameter)
     from matplotlib.backend_bases import FigureCanvasBase
 
     formats = FigureCanvasBase.filetypes
     if path.suffix and path.suffix[1:].lower() not in formats:
-        raise OptionsError(f"{flag} {path}: expected a name that ends in .{', .'.join(sorted(formats))}")
+        raise OptionsError(
+            f"`{parameter}={path}`: expected a name that ends in .{', .'.join(sorted(formats))}"
+        )
 
 
 def pyplot() -> Any:
@@ -67,12 +65,6 @@ def legend_above(axis: Any, title: str, columns: int = 4) -> None:
             borderpad=0.2,
             borderaxespad=0.1,
         )
-
-
-def shown(text: str, most: int) -> str:
-    """Shorten a name, and replace what no font can show."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def save_figure(figure: Any, path: Path) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from seqbraid.cli.run_records import RunRecord, solver_words
-from seqbraid.mgrit import MGRIT
+from seqbraid.runs.record import MGRIT_DEFAULTS, RunRecord, solver_words
 from seqbraid.train import ModelOptions, TrainingOptions
 
 __all__ = ["data_of_run", "differing_options", "flat_options", "groups_by_seed"]
@@ -40,7 +39,7 @@ def flat_options(record: RunRecord) -> dict[str, Any]:
     parts: list[dict[str, Any]] = [
         {**_defaults(ModelOptions), **options["model"]},
         {"solver": solver.get("solver")},
-        {**(_defaults(MGRIT) if solver.get("solver") == "mgrit" else {}), **solver},
+        {**(MGRIT_DEFAULTS if solver.get("solver") == "mgrit" else {}), **solver},
         {"pad": "lengths", **_defaults(TrainingOptions), **options["training"]},
         {"validation_fraction": options.get("arguments", {}).get("validation_fraction")},
         {"ranks": options.get("ranks"), "data_ranks": options.get("data_ranks", 1)},
@@ -58,7 +57,6 @@ def differing_options(records: Sequence[RunRecord]) -> dict[str, list[str]]:
     """
     runs = [flat_options(record) for record in records]
     serial = [run.get("solver") != "mgrit" for run in runs]
-    of_mgrit = {field.name for field in fields(MGRIT)}
     for run, record in zip(runs, records, strict=True):
         run["solver"] = solver_words(record.options["solver"])
     differing = {}
@@ -69,7 +67,7 @@ def differing_options(records: Sequence[RunRecord]) -> dict[str, list[str]]:
         values = {
             _key(run.get(name))
             for run, exact in zip(runs, serial, strict=True)
-            if not (exact and name in of_mgrit)
+            if not (exact and name in MGRIT_DEFAULTS)
         }
         if len(values) > 1:
             differing[name] = [_word(run.get(name)) for run in runs]

@@ -85,16 +85,16 @@ def contents_of_dataset(dataset: Dataset) -> Contents:
 
 
 def table_of_parts(contents: Contents) -> list[list[str]]:
-    """Return a line for every part that has any sequence, and one for all.
+    """Return a row for every part that has any sequence, and one for all.
 
     Its words: the part, its sequences, and the shortest, median and longest of their true lengths.
     """
-    lines = []
+    rows = []
     for part in (*PARTS, None):
         count = len(contents) if part is None else contents.count(part)
         lengths = contents.true_lengths(part)
         numbers = (lengths.min(), np.median(lengths), lengths.max()) if len(lengths) else ()
         words = [f"{number:.12g}" for number in numbers] or ["-"] * 3
         if count:
-            lines.append([part or "all", str(count), *words])
-    return lines
+            rows.append([part or "all", str(count), *words])
+    return rows

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from seqbraid.cli.contents import Contents
-from seqbraid.data.store import FeatureStore
-from seqbraid.progress import progress_bar
+from seqbraid.data.contents import Contents
 
-__all__ = ["ClipFrames", "Frames", "Lines", "SequenceLines", "evenly", "sample_frames", "sample_lines"]
+__all__ = ["ClipFrames", "Frames", "Lines", "SequenceLines", "evenly", "pick_classes", "sample_lines"]
 
 _MOST_CLASSES = 12
-_FRAMES = 10
-_PIXELS = 128
 _MOST_CHANNELS = 10
 
 
@@ -56,48 +51,10 @@ class Lines:
     caption: str
 
 
-def sample_frames(contents: Contents, store: FeatureStore, videos: Path) -> Frames:
-    """Decode frames of a clip of each of at most twelve classes, spread over what the store keeps of it.
-
-    The clip is the first in the folder `videos` that can be decoded; a class that has none is left out, and
-    named in the caption.
-    """
-    from preprocess.decode import DecodeError
-    from preprocess.decoder import Decoder
-
-    stride = int(store.options.get("stride", 1))
-    usable = contents.parts != "failed"
-    labels, caption = _pick_classes(contents, usable)
-    clips, without = [], []
-    # In a process of its own, which a damaged file may crash.
-    decoder = Decoder(store.shape[1], _PIXELS, stride)
-    with decoder, progress_bar(len(labels), "decoding", "class") as bar:
-        for label in labels:
-            name = contents.class_names[label]
-            for index in np.flatnonzero(usable & (contents.labels == label)).tolist():
-                # Of a pending clip the store will keep as much as there is room for.
-                kept = int(contents.lengths[index]) or store.shape[1]
-                try:
-                    frames = np.stack(list(decoder.clip(videos / store.clips[index])))[:kept]
-                except DecodeError:
-                    continue
-                picked = evenly(len(frames), _FRAMES)
-                numbers = [stride * number for number in picked]
-                clips.append(ClipFrames(name, store.clips[index], numbers, frames[picked]))
-                break
-            else:
-                without.append(name)
-            bar.update()
-    caption += ": frames of one clip each, numbered from 0 as in its file"
-    if without:
-        caption += f"; no clip can be decoded of {', '.join(without)}"
-    return Frames(clips, caption)
-
-
 def sample_lines(contents: Contents) -> Lines:
     """Take the first sequence of each of at most twelve classes, and at most ten of its channels."""
     usable = contents.lengths > 0
-    labels, caption = _pick_classes(contents, usable)
+    labels, caption = pick_classes(contents, usable)
     channels = evenly(contents.feature_size, _MOST_CHANNELS)
     sequences = []
     for label in labels:
@@ -116,7 +73,7 @@ def evenly(count: int, most: int) -> list[int]:
     return [number * (count - 1) // (most - 1) for number in range(most)]
 
 
-def _pick_classes(contents: Contents, usable: npt.NDArray[Any]) -> tuple[list[int], str]:
+def pick_classes(contents: Contents, usable: npt.NDArray[Any]) -> tuple[list[int], str]:
     """Return the labels to sample, of the classes with a usable sequence, and the words for them."""
     present = np.unique(contents.labels[usable]).tolist()
     labels = [present[number] for number in evenly(len(present), _MOST_CLASSES)]

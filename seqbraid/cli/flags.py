@@ -1,0 +1,34 @@
+"""What the library calls a `parameter`, written as the flag that a person types."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+__all__ = ["in_flags"]
+
+# `name`, or `name=value`
+_PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
+
+
+def in_flags(text: str, parser: argparse.ArgumentParser) -> str:
+    """Return `text` with every parameter in backquotes as `parser` has it: `--hidden-size`, `--plot x.png`.
+
+    What the parser does not know stays as it is.
+    """
+    flags = {action.dest: _flag(action) for action in parser._actions}  # argparse has no public list of them
+
+    def write(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in flags:
+            return found[0]
+        return flags[name] if value in (None, "True") else f"{flags[name]} {value}"
+
+    return _PARAMETER.sub(write, text)
+
+
+def _flag(action: argparse.Action) -> str:
+    """Return the long flag of an option, what stands in --help for a positional argument."""
+    if not action.option_strings:
+        return str(action.metavar or action.dest)
+    return next((text for text in action.option_strings if text.startswith("--")), action.option_strings[0])
