@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from launching import run_ranks
+from shared_ranks import RunMain
 
 from seqbraid import MGRIT
 from seqbraid.cli.main import main
@@ -70,11 +70,11 @@ def test_options_beside_auto_are_kept(tmp_path: Path) -> None:
     assert (chosen.relaxation, chosen.forward_iterations, chosen.backward_iterations) == ("F", 2, 1)
 
 
-def test_parallel_chooses_for_each_size(tmp_path: Path) -> None:
+def test_parallel_chooses_for_each_size(tmp_path: Path, run_main: RunMain) -> None:
     path = tmp_path / "parallel.json"
-    done = run_ranks(
+    done = run_main(
         2,
-        *("-m", "seqbraid.cli.main", "bench", "parallel", "--size", "4096,1,3,8", "64,2,3,8"),
+        *("bench", "parallel", "--size", "4096,1,3,8", "64,2,3,8"),
         *("--coarsening", "auto", "--repeats", "1", "--json", str(path)),
     )
     assert done.returncode == 0, done.stderr

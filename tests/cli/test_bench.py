@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from launching import run_ranks
+from shared_ranks import RunMain
 
 from preprocess.figures import draw_clip, write_video
 from seqbraid import MGRIT, Serial
@@ -140,12 +140,12 @@ def test_scaling_shows_the_least_error_where_none_is_within_the_bound(
     assert [line.split()[1] for line in lines] == ["4", "16"]
 
 
-def test_parallel_measures_the_ranks_of_a_job(tmp_path: Path) -> None:
+def test_parallel_measures_the_ranks_of_a_job(tmp_path: Path, run_main: RunMain) -> None:
     path = tmp_path / "parallel.json"
     arguments = ["--size", "64,2,3,8", "24,1,2,3", *TINY, "--dtype", "float64", "--update-gate-bias", "2"]
-    done = run_ranks(
+    done = run_main(
         2,
-        *("-m", "seqbraid.cli.main", "bench", "parallel", "--simulate", "--ranks", "2"),
+        *("bench", "parallel", "--simulate", "--ranks", "2"),
         *arguments,
         *("--json", str(path)),
     )

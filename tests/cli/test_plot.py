@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from launching import run_ranks
+from shared_ranks import RunMain
 
 from preprocess.figures import write_video
 from preprocess.samples import sample_frames
@@ -422,9 +422,9 @@ def test_without_matplotlib_the_remedy_is_named(
     assert "needs matplotlib; pip install matplotlib brings it" in capsys.readouterr().err
 
 
-def test_of_several_ranks_one_draws(write_arrays: WriteArrays, tmp_path: Path) -> None:
+def test_of_several_ranks_one_draws(write_arrays: WriteArrays, tmp_path: Path, run_main: RunMain) -> None:
     arguments = ["plot", "data", str(write_arrays()), "--output", str(tmp_path / "x.png")]
-    done = run_ranks(2, "-m", "seqbraid.cli.main", *arguments, timeout=60)
+    done = run_main(2, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("written") == done.stdout.count("18 sequences of 3 classes") == 1
     png_size(tmp_path / "x.png")

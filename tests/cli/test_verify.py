@@ -1,7 +1,6 @@
 import re
 
 import pytest
-from launching import run_ranks
 
 from seqbraid.cli.main import main
 
@@ -30,11 +29,11 @@ def test_the_table_shows_convergence_and_the_plot_is_drawn(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == [plot]
 
 
-def test_real_ranks_give_the_table_of_simulated_ones(capsys):
+def test_real_ranks_give_the_table_of_simulated_ones(capsys, run_main):
     arguments = ["verify", *SMALL, "--iterations", "2", "--coarse", "frozen", "classic/mean/unit"]
     assert main([*arguments, "--ranks", "2"]) == 0
     simulated = capsys.readouterr().out
-    done = run_ranks(2, "-m", "seqbraid.cli.main", *arguments)
+    done = run_main(2, *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.replace("ranks: 2", "ranks: 2 simulated") == simulated
 

@@ -45,12 +45,6 @@ def test_simulated_ranks_are_refused():
     assert taken == [0, 1, 2]
 
 
-def test_one_to_four_ranks_share_the_tasks():
-    done = run_ranks(4, "-m", "mpi4py", str(PROGRAMS / "program_task_queue.py"), SEQBRAID_TIME_LIMIT="30")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "all checks passed" in done.stdout
-
-
 def test_a_rank_that_stays_away_is_told_of_in_bounded_time():
     done = run_ranks(4, str(PROGRAMS / "program_absent_from_queue.py"), timeout=50, SEQBRAID_TIME_LIMIT="2")
     assert done.returncode != 0

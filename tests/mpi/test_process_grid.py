@@ -1,26 +1,27 @@
-"""Run by four ranks: whatever their grid of sequence x data ranks, results are those of one process."""
+"""Whatever the grid of sequence x data ranks, results are those of one process."""
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
-from mpi4py import MPI
 from reference import relative_error
 from torch import nn
 
 import seqbraid as sb
 
-WORLD = MPI.COMM_WORLD
+pytestmark = pytest.mark.on_ranks(4)
+
 INPUTS, H, B = 3, 5, 7
 SHAPES = [(4, 1), (2, 2), (1, 4)]
 CONVERGED = sb.MGRIT(coarsening=4, tolerance=1e-13, max_iterations=60)
 
 
-def grids() -> list[sb.ProcessGrid]:
+def grids(world: Any) -> list[sb.ProcessGrid]:
     """Return every grid of the job."""
-    return [sb.ProcessGrid(WORLD, S, D) for S, D in SHAPES]
+    return [sb.ProcessGrid(world, S, D) for S, D in SHAPES]
 
 
 def solve(
@@ -46,14 +47,14 @@ def solve(
     return [[output.detach(), of_x], [h_n.detach(), of_h0], of_weights]
 
 
-def check_results_do_not_depend_on_the_grid() -> None:
+def test_results_do_not_depend_on_the_grid(world: Any) -> None:
     """Outputs, h_n and every gradient of a converged solve and of one in sequence, against one process."""
     options: dict[str, object]
     for T, solver, layers in itertools.product((3, 30), (CONVERGED, sb.Serial()), (1, 2, 3)):
         for options in ({}, {"bidirectional": True, **({"dropout": 0.4} if layers > 1 else {})}):
             lengths = [T, 1, (T + 1) // 2, T - 1, 2, T, 1] if options else None
             slices, of_groups, of_weights = solve(None, sb.Serial(), T, layers, lengths, **options)
-            for grid in grids():
+            for grid in grids(world):
                 held, mine = sb.local_slice(T, grid, solver), grid.local_batch(B)
                 truth = [
                     [each[held, mine] for each in slices],
@@ -69,9 +70,9 @@ def check_results_do_not_depend_on_the_grid() -> None:
                 assert all(map(torch.equal, found[2], first))
 
 
-def check_groups_without_sequences_take_part() -> None:
+def test_groups_without_sequences_take_part(world: Any) -> None:
     """A last batch may be smaller than the number of groups."""
-    grid = sb.ProcessGrid(WORLD, data=4)
+    grid = sb.ProcessGrid(world, data=4)
     torch.manual_seed(0)
     gru, alone = (sb.GRU(INPUTS, H, 2, comm=comm) for comm in (grid, None))
     alone.load_state_dict(gru.state_dict())
@@ -83,7 +84,7 @@ def check_groups_without_sequences_take_part() -> None:
         assert relative_error(one.grad, other.grad) < 1e-5
 
 
-def check_encoder_and_heads() -> None:
+def test_encoder_and_heads(world: Any) -> None:
     """Modules beside the GRU are summed over the ranks that saw parts."""
     T = 11
 
@@ -102,14 +103,14 @@ def check_encoder_and_heads() -> None:
         return [parameter.grad for parameter in modules.parameters()]
 
     truth = gradients(None)
-    for grid in grids():
+    for grid in grids(world):
         for one, other in zip(gradients(grid), truth, strict=True):
             assert relative_error(one, other) < 1e-10
 
 
-def check_errors_of_one_group_are_raised_on_all_ranks() -> None:
+def test_errors_of_one_group_are_raised_on_all_ranks(world: Any) -> None:
     """None is left waiting, and all go on together."""
-    grid = sb.ProcessGrid(WORLD, data=2)
+    grid = sb.ProcessGrid(world, data=2)
     torch.manual_seed(0)
     gru = sb.GRU(INPUTS, H, 2, solver=sb.MGRIT(coarsening=4), comm=grid)
     with pytest.raises(ValueError, match="data group 1: the length of sequence 0 is 9; expected 1 to 8"):
@@ -127,42 +128,20 @@ def check_errors_of_one_group_are_raised_on_all_ranks() -> None:
     assert all(parameter.grad.isfinite().all() for parameter in gru.parameters())
 
 
-def check_started_sums_may_be_given_up() -> None:
+def test_started_sums_may_be_given_up(world: Any) -> None:
     """A sum that nobody waits for does not end in memory that something else has by then."""
-    communicator = sb.ProcessGrid(WORLD).world
+    communicator = sb.ProcessGrid(world).world
     for _ in range(20):
         communicator.start_all_reduce(torch.ones(100_000), "given up")
-    pending = communicator.start_all_reduce(torch.full((3,), float(WORLD.rank)), "wanted")
+    pending = communicator.start_all_reduce(torch.full((3,), float(world.rank)), "wanted")
     assert communicator.all_reduce(torch.ones(2), "between").tolist() == [4.0, 4.0]
     assert pending.wait().tolist() == pending.wait().tolist() == [6.0, 6.0, 6.0]
 
 
-def check_many_grids_need_no_new_communicators() -> None:
+def test_many_grids_need_no_new_communicators(world: Any) -> None:
     """MPI has room for a few thousand."""
-    first = sb.ProcessGrid(WORLD, data=2)
+    first = sb.ProcessGrid(world, data=2)
     for _ in range(1500):
-        grid = sb.ProcessGrid(WORLD, data=2)
+        grid = sb.ProcessGrid(world, data=2)
     assert grid.sequence is first.sequence
     assert grid.data is first.data
-
-
-def main() -> None:
-    """Run every check; a failure on one rank ends the whole job."""
-    assert WORLD.size == 4
-    torch.set_num_threads(1)
-    for name, check in sorted(globals().items()):
-        if name.startswith("check_"):
-            check()
-    WORLD.Barrier()
-    if WORLD.rank == 0:
-        print("all checks passed")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        WORLD.Abort(1)

@@ -1,21 +1,23 @@
-"""Run by every rank of an MPI job: whatever the number of ranks, results are those of one process."""
+"""Whatever the number of ranks, results are those of one process."""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import warnings
+from typing import Any
 
 import pytest
 import torch
-from mpi4py import MPI
 from reference import relative_error
 from torch import nn
 
 import seqbraid as sb
 from seqbraid.comm import SingleProcess
+from seqbraid.rnn import module as gru_module
 
-WORLD = MPI.COMM_WORLD
+pytestmark = pytest.mark.on_ranks(1, 2, 3, 4)
+
 ALONE = SingleProcess()
 INPUTS, H, B, LAYERS = 3, 5, 4, 2
 SOLVERS = [
@@ -48,14 +50,15 @@ def solve(
     return [output, gradients[0], h_n, *gradients[1:]]
 
 
-def check_results_do_not_depend_on_the_ranks() -> None:
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_results_do_not_depend_on_the_ranks(solver: sb.Serial | sb.MGRIT, world: Any) -> None:
     """Outputs, h_n and every gradient, for lengths that divide by nothing."""
     forms = [{"cell": "classic"}, {"cell": "implicit"}, {"bidirectional": True, "dropout": 0.4}]
-    for T, solver, options in itertools.product((1, 2, 7, 13, 37), SOLVERS, forms):
+    for T, options in itertools.product((1, 2, 7, 13, 37), forms):
         for lengths in (None, [T, 1, (T + 1) // 2, max(1, T - 1)]):
-            found = solve(WORLD, solver, T, lengths, **options)
+            found = solve(world, solver, T, lengths, **options)
             truth = solve(ALONE, solver, T, lengths, **options)
-            held = sb.local_slice(T, WORLD, solver)
+            held = sb.local_slice(T, world, solver)
             truth[:2] = [each[held] for each in truth[:2]]
             for number, (one, other) in enumerate(zip(found, truth, strict=True)):
                 error = relative_error(one, other)
@@ -63,16 +66,16 @@ def check_results_do_not_depend_on_the_ranks() -> None:
                 assert error < 1e-12, f"{where} is off by {error:.1e}"
 
 
-def check_converged_results_match_torch() -> None:
+def test_converged_results_match_torch(world: Any) -> None:
     """Against `torch.nn.GRU` itself."""
     T = 41
     solver = sb.MGRIT(coarsening=4, forward_iterations=20, backward_iterations=20)
     torch.manual_seed(1)
     torchs = nn.GRU(INPUTS, H, LAYERS, dtype=torch.float64)
-    gru = sb.GRU(INPUTS, H, LAYERS, dtype=torch.float64, solver=solver, comm=WORLD)
+    gru = sb.GRU(INPUTS, H, LAYERS, dtype=torch.float64, solver=solver, comm=world)
     gru.load_state_dict(torchs.state_dict())
     x = torch.randn(T, B, INPUTS, dtype=torch.float64)
-    held = sb.local_slice(T, WORLD, 4)
+    held = sb.local_slice(T, world, 4)
     output, h_n = gru(x[held])
     (output.sum() + h_n.sum()).backward()
     expected, expected_h = torchs(x)
@@ -83,7 +86,7 @@ def check_converged_results_match_torch() -> None:
         assert relative_error(one.grad, other.grad) < 1e-12
 
 
-def check_encoder_and_per_step_head() -> None:
+def test_encoder_and_per_step_head(world: Any) -> None:
     """`sum_gradients` completes the gradients of modules that see only the local slice."""
     T = 11
 
@@ -97,85 +100,66 @@ def check_encoder_and_per_step_head() -> None:
             sb.sum_gradients(module, comm)
         return [each.grad for module in (encoder, gru, head) for each in module.parameters()]
 
-    for one, other in zip(gradients(WORLD), gradients(ALONE), strict=True):
+    for one, other in zip(gradients(world), gradients(ALONE), strict=True):
         assert relative_error(one, other) < 1e-5
 
 
-def check_slices_that_do_not_fit_are_refused_on_every_rank() -> None:
+def test_slices_that_do_not_fit_are_refused_on_every_rank(world: Any) -> None:
     """Each rank gets the same error, so none is left waiting."""
-    if WORLD.size == 1:
+    if world.size == 1:
         return
-    gru = sb.GRU(INPUTS, H, solver=sb.MGRIT(coarsening=4), comm=WORLD)
+    torch.manual_seed(0)
+    gru = sb.GRU(INPUTS, H, solver=sb.MGRIT(coarsening=4), comm=world)
     with pytest.raises(ValueError, match="local_slice"):
         gru(torch.zeros(5, B, INPUTS))
     with pytest.raises(ValueError, match="the same on each"):
-        gru(torch.zeros(4, B + WORLD.rank, INPUTS))
+        gru(torch.zeros(4, B + world.rank, INPUTS))
     spoilt = torch.zeros(4, B, INPUTS)
-    spoilt[0, 0, 0] = torch.nan if WORLD.rank == 1 else 0.0
+    spoilt[0, 0, 0] = torch.nan if world.rank == 1 else 0.0
     with pytest.raises(ValueError, match="x holds 1 values on rank 1 that are nan or inf"):
         gru(spoilt)
     with pytest.raises(ValueError, match="different lengths"):
-        gru(torch.zeros(4, B, INPUTS), lengths=[1 + WORLD.rank] * B)
+        gru(torch.zeros(4, B, INPUTS), lengths=[1 + world.rank] * B)
     assert gru(torch.zeros(4, B, INPUTS))[0].shape == (4, B, H)
 
 
-def check_different_weights_are_noticed_on_every_rank() -> None:
+def test_different_weights_are_noticed_on_every_rank(world: Any) -> None:
     """A forgotten seed gives every rank another network."""
-    if WORLD.size == 1:
+    if world.size == 1:
         return
-    torch.manual_seed(WORLD.rank)
-    gru = sb.GRU(INPUTS, H, comm=WORLD)
+    torch.manual_seed(world.rank)
+    gru = sb.GRU(INPUTS, H, comm=world)
     x, h0 = torch.zeros(4, B, INPUTS), torch.zeros(1, B, H)
     with pytest.raises(ValueError, match=r"other weights on rank 1 than on rank 0.*manual_seed"):
         gru(x)
     for parameter in gru.parameters():
         gru.communicator.broadcast(parameter.data, 0, "weights")
     with pytest.raises(ValueError, match="another h0 on rank 1 than on rank 0"):
-        gru(x, h0 + WORLD.rank)
+        gru(x, h0 + world.rank)
     gru(x, h0)
 
 
-def check_the_communicator_is_duplicated_once() -> None:
+def test_the_communicator_is_duplicated_once(world: Any) -> None:
     """MPI has room for a few thousand communicators, and a training loop makes many calls."""
     head = nn.Linear(1, 1)
     for _ in range(2500):
-        sb.sum_gradients(head, WORLD)
-    gru = sb.GRU(INPUTS, H, comm=WORLD)
-    assert sb.GRU(INPUTS, H, comm=WORLD).communicator is gru.communicator
+        sb.sum_gradients(head, world)
+    gru = sb.GRU(INPUTS, H, comm=world)
+    assert sb.GRU(INPUTS, H, comm=world).communicator is gru.communicator
     assert copy.deepcopy(gru).communicator is gru.communicator
 
 
-def check_local_slice_is_not_collective() -> None:
+def test_local_slice_is_not_collective(world: Any) -> None:
     """One rank may ask alone."""
-    if WORLD.rank == 0:
-        assert sb.local_slice(8, WORLD, 2).start == 0
+    if world.rank == 0:
+        assert sb.local_slice(8, world, 2).start == 0
 
 
-def check_a_lonely_module_warns_once() -> None:
+def test_a_lonely_module_warns_once(world: Any) -> None:
     """`comm=None` in a job of several ranks is told, once."""
+    gru_module._warned_about_lonely_ranks = False
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         sb.GRU(INPUTS, H)
         sb.GRU(INPUTS, H)
-    assert len(caught) == (WORLD.size > 1)
-
-
-def main() -> None:
-    """Run every check; a failure on one rank ends the whole job."""
-    torch.set_num_threads(1)
-    for name, check in sorted(globals().items()):
-        if name.startswith("check_"):
-            check()
-    WORLD.Barrier()
-    if WORLD.rank == 0:
-        print(f"all checks passed on {WORLD.size} ranks")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        WORLD.Abort(1)
+    assert len(caught) == (world.size > 1)

@@ -1,16 +1,27 @@
-"""Run by four ranks, also in parts of three, two and one: each task is given out once, and queues end."""
+"""Four ranks, also in parts of three, two and one: each task is given out once, and queues end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from mpi4py import MPI
+import pytest
 
 from seqbraid.comm import TaskQueue, as_communicator
 
-WORLD = MPI.COMM_WORLD
-Ranks = MPI.Comm
+Ranks = Any  # a communicator of mpi4py
 Hold = Callable[[TaskQueue], bool]
+PARTS = {
+    "4": lambda rank: 0,
+    "3 and 1": lambda rank: rank == 3,
+    "2 and 2": lambda rank: rank // 2,
+}
+
+pytestmark = [pytest.mark.on_ranks(4), pytest.mark.parametrize("parts", PARTS)]
+
+
+def split(world: Ranks, parts: str) -> Ranks:
+    return world.Split(PARTS[parts](world.rank))
 
 
 def never(queue: TaskQueue) -> bool:
@@ -42,47 +53,35 @@ def empty(ranks: Ranks, count: int, wanted: int, hold: Hold = never) -> list[lis
     return shares
 
 
-def check_every_task_is_handed_out_once(ranks: Ranks) -> None:
+def test_every_task_is_handed_out_once(world: Ranks, parts: str) -> None:
     """None at all, fewer than ranks, many; one or several at a time."""
+    ranks = split(world, parts)
     for count, wanted in ((0, 3), (1, 1), (2, 8), (3, 2), (7, 2), (100, 1), (101, 8)):
         empty(ranks, count, wanted)
 
 
-def check_a_slow_rank_gets_less(ranks: Ranks) -> None:
+def test_a_slow_rank_gets_less(world: Ranks, parts: str) -> None:
     """A rank that is at its first task until the others have taken the rest gets no second one."""
+    ranks = split(world, parts)
     if ranks.size > 1:
         for slow in (0, ranks.size - 1):
             shares = empty(ranks, 40, 1, lambda queue, slow=slow: ranks.rank == slow and not queue.exhausted)
             assert len(shares[slow]) <= 1, shares
 
 
-def check_the_end_waits_for_the_last_report(ranks: Ranks) -> None:
+def test_the_end_waits_for_the_last_report(world: Ranks, parts: str) -> None:
     """Rank 0 takes the first task, and tells of it only when all others are done."""
+    ranks = split(world, parts)
     count = 10 if ranks.size > 1 else 1
     shares = empty(ranks, count, 1, lambda queue: ranks.rank == 0 and queue.done < count - 1)
     assert shares[0] == [0], shares
 
 
-def check_queues_follow_each_other_without_a_pause(ranks: Ranks) -> None:
+def test_queues_follow_each_other_without_a_pause(world: Ranks, parts: str) -> None:
     """A quick rank begins the next one while rank 0 still answers for the last."""
+    ranks = split(world, parts)
     for _ in range(6):
         queue = TaskQueue(as_communicator(ranks), 5)
         done = 0
         while not queue.finished:
             done = len(queue.exchange(2, done))
-
-
-def main() -> None:
-    """Run every check; a failure on one rank ends the whole job."""
-    assert WORLD.size == 4
-    for ranks in (WORLD, WORLD.Split(WORLD.rank == 3), WORLD.Split(WORLD.rank // 2)):
-        for name, check in sorted(globals().items()):
-            if name.startswith("check_"):
-                check(ranks)
-    WORLD.Barrier()
-    if WORLD.rank == 0:
-        print("all checks passed")
-
-
-if __name__ == "__main__":
-    main()
