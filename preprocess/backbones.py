@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from preprocess.batch_pool import BatchPool
 from preprocess.networks import drop_classifier, load_network
-from seqbraid.comm import Communicator, as_communicator, on_first_rank
+from seqbraid.comm import Communicator, as_communicator, on_rank_zero
 from seqbraid.errors import OptionsError
 
 __all__ = ["BATCH", "LAYERS", "Backbone", "load_backbone"]
@@ -111,10 +111,14 @@ def load_backbone(
     for an unknown name, `DataError` for a file that does not fit, `WeightsUnavailableError` where a
     download fails.
     """
-    first = on_first_rank(
-        as_communicator(comm), lambda: _load(name, weights, layer), "loading the backbone on rank 0"
-    )
-    return first or _load(name, weights, layer)
+    backbone: Backbone | None = None
+
+    def load() -> None:
+        nonlocal backbone
+        backbone = _load(name, weights, layer)
+
+    on_rank_zero(as_communicator(comm), load, "loading the backbone on rank 0")
+    return backbone or _load(name, weights, layer)
 
 
 def _load(name: str, weights: str, layer: str) -> Backbone:

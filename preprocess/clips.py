@@ -81,7 +81,7 @@ def labelled_clips(source: str | os.PathLike[str], options: SplitOptions) -> Lab
     else:
         root, clips, missing, marks = source, _class_folders(source), [], None
     if marks is not None and options.splits is not None:
-        raise OptionsError(f"{source} has a column split; leave out either that or --splits {options.splits}")
+        raise OptionsError(f"{source} has a column split; leave out either that or `splits={options.splits}`")
     _require_two_classes(source, clips)
     if options.classes is not None:
         chosen = _chosen(source, clips, options.classes)
@@ -166,7 +166,7 @@ def _splits_of_files(
     if strangers:
         raise DataError(
             f"{options.splits} has no split files of the classes {', '.join(sorted(strangers))} of {source}; "
-            "add them, or name the classes to take with --classes"
+            "add them, or name the classes to take as `classes`"
         )
     return match_splits(split_files, clips)
 
@@ -183,7 +183,7 @@ def _draw(class_names: Sequence[str], labels: Sequence[int], options: SplitOptio
     if without:
         raise OptionsError(
             f"the random draw with seed {options.seed} leaves {', '.join(without)} no clip to train with; "
-            "take another --seed, or --draw stratified"
+            "take another `seed`, or `draw=stratified`"
         )
     return drawn
 

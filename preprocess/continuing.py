@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from seqbraid.progress import progress_bar
 
 __all__ = ["create_or_continue", "redo_damaged"]
 
+_logger = logging.getLogger("seqbraid.preprocess")
+
 
 def create_or_continue(
     out: Path,
@@ -22,12 +25,11 @@ def create_or_continue(
     options: Mapping[str, Any],
     dtype: str,
     check: bool,
-    say: Callable[[str], None],
 ) -> FeatureStore:
     """Return the store `out` with every clip pending that has to be done; for one rank.
 
     In a store that is there, clips that failed become pending again, with `check` those that are damaged too,
-    and splits and place of the videos become those of `found`; `say` tells of it. Raises `DataError` where
+    and splits and place of the videos become those of `found`. Raises `DataError` where
     the features there are of other clips or were made with other options.
     """
     wanted: dict[str, Any] = {
@@ -52,23 +54,25 @@ def create_or_continue(
         raise DataError(f"{out} was made with {difference}; choose another folder or delete it")
     present = {"splits": store.splits_by_name(), "split": store.split, "source": store.source}
     if present["splits"] != divided["splits"]:
-        say(f"{out}: the features are kept, the splits become those asked for now")
+        _logger.info(f"{out}: the features are kept, the splits become those asked for now")
     if present != divided:
         store.update_header(**divided)
     store.mark_pending(store.failed())
     if check:
-        redo_damaged(store, "clip", say)
+        redo_damaged(store, "clip")
     return store
 
 
-def redo_damaged(store: FeatureStore, unit: str, say: Callable[[str], None]) -> None:
-    """Make what does not match its checksum pending again, and `say` what was found; for one rank."""
+def redo_damaged(store: FeatureStore, unit: str) -> None:
+    """Make what does not match its checksum pending again; for one rank."""
     with progress_bar(len(store), "verifying", unit) as bar:
         damaged = store.damaged(bar.update)
     if damaged:
-        say(f"{store.folder}: {len(damaged)} {unit}s do not match their checksums and are done again")
+        _logger.info(
+            f"{store.folder}: {len(damaged)} {unit}s do not match their checksums and are done again"
+        )
     else:
-        say(f"{store.folder}: every {unit} that is there matches its checksum")
+        _logger.info(f"{store.folder}: every {unit} that is there matches its checksum")
     store.mark_pending(damaged)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +14,15 @@ from preprocess.clips import LabelledClips, SplitOptions, labelled_clips
 from preprocess.continuing import create_or_continue
 from preprocess.networks import random_seed
 from preprocess.pipeline import Sampling, clip_features
-from seqbraid.comm import Communicator, TaskQueue, on_first_rank
+from seqbraid.comm import Communicator, TaskQueue, on_rank_zero
 from seqbraid.data.store import FeatureStore
 from seqbraid.errors import DataError
 from seqbraid.files import write_text
 from seqbraid.progress import progress_bar
 
 __all__ = ["ExtractOptions", "extract"]
+
+_logger = logging.getLogger("seqbraid.preprocess")
 
 _LISTED = 10  # warnings printed in full; skipped clips are all listed, since they are missing from the store
 _MISSING = "missing.txt"
@@ -68,29 +70,27 @@ def extract(
     start = time.perf_counter()
     videos, out = Path(videos), Path(out)
     # Before the backbone, since a wrong folder should not wait for a download.
-    found = on_first_rank(comm, lambda: labelled_clips(videos, options.splits), "finding the clips")
+    found = on_rank_zero(comm, lambda: labelled_clips(videos, options.splits), "finding the clips")
     backbone = load_backbone(options.backbone, options.weights, options.layer, comm)
-    if random_seed(options.weights) is not None and comm.rank == 0:
-        _say(f"random weights, seed {random_seed(options.weights)}: features are untrained")
+    if random_seed(options.weights) is not None:
+        _logger.info(f"random weights, seed {random_seed(options.weights)}: features are untrained")
 
-    def share_out() -> tuple[Path, list[int]]:
-        assert found is not None  # as on rank 0
+    def begin() -> list[int]:
         stored_options = {**backbone.describe(), **vars(options.sampling)}
         store = create_or_continue(
-            out, found, backbone.feature_size, stored_options, options.dtype, options.check, _say
+            out, found, backbone.feature_size, stored_options, options.dtype, options.check
         )
         sizes = {index: _file_size(found.root / store.clips[index]) for index in store.pending().tolist()}
         # The largest first, so that no rank begins with a long one when the others are done.
         pending = sorted(sizes, key=lambda index: (-sizes[index], index))
         _report_names(found, out)
-        _say(_opening(store, len(pending), comm.size))
-        return found.root, pending
+        return pending
 
     # Rank 0's list for all: a rank that looked later would miss what others have written by then.
-    first = on_first_rank(comm, share_out, "making the feature store")
-    root, pending = comm.all_gather_objects(first, "sharing the clips out")[0]
+    pending = on_rank_zero(comm, begin, "making the feature store")
     store = FeatureStore.open(out, require_complete=False)
-    tally = _extract(store, root, pending, backbone, options, comm)
+    _logger.info(_opening(store, len(pending), comm.size))
+    tally = _extract(store, found.root, pending, backbone, options, comm)
     tallies = comm.all_gather_objects(tally, "gathering the reports of extraction")
     store.lengths = store.read_lengths()
     if comm.rank == 0:
@@ -104,20 +104,24 @@ def _report_names(found: LabelledClips, out: Path) -> None:
     """Tell of clips that are named and not there, or there and not named."""
     if found.missing:
         write_text(out / _MISSING, "".join(f"{clip}\n" for clip in found.missing))
-        _warn(f"{len(found.missing)} clips are named and not there; {out / _MISSING} lists them:")
-        _list(found.missing)
+        _warn(
+            f"{len(found.missing)} clips are named and not there; {out / _MISSING} lists them:", found.missing
+        )
     else:
         (out / _MISSING).unlink(missing_ok=True)
     if found.unlisted:
-        _warn(f"{len(found.unlisted)} clips are in no split file; they are extracted, but marked unused:")
-        _list(found.unlisted)
+        _warn(
+            f"{len(found.unlisted)} clips are in no split file; they are extracted, but marked unused:",
+            found.unlisted,
+        )
 
 
-def _list(clips: Sequence[str]) -> None:
-    for clip in clips[:_LISTED]:
-        _say_aside(f"  {clip}")
+def _warn(text: str, clips: Sequence[str]) -> None:
+    """Warn of clips, of which the first are listed."""
+    lines = [text, *clips[:_LISTED]]
     if len(clips) > _LISTED:
-        _say_aside(f"  and {len(clips) - _LISTED} more")
+        lines.append(f"and {len(clips) - _LISTED} more")
+    _logger.warning("\n  ".join(lines))
 
 
 def _opening(store: FeatureStore, pending: int, ranks: int) -> str:
@@ -185,36 +189,18 @@ def _report(store: FeatureStore, tallies: Sequence[_Tally], seconds: float) -> N
     warnings = {clip: warning for tally in tallies for clip, warning in tally.warnings.items()}
     store.write_failures(failures)
     for clip in sorted(warnings)[:_LISTED]:
-        _warn(f"{clip}: {warnings[clip]}")
+        _logger.warning(f"{clip}: {warnings[clip]}")
     if len(warnings) > _LISTED:
-        _warn(f"and {len(warnings) - _LISTED} more clips of which not all frames could be decoded")
+        _logger.warning(f"and {len(warnings) - _LISTED} more clips of which not all frames could be decoded")
     if failures:
-        _warn(f"{len(failures)} of {len(store)} clips could not be decoded and are left out:")
-        for clip in sorted(failures):
-            _say_aside(f"  {clip}: {failures[clip]}")
+        head = f"{len(failures)} of {len(store)} clips could not be decoded and are left out:"
+        _logger.warning("\n  ".join([head, *(f"{clip}: {failures[clip]}" for clip in sorted(failures))]))
     clips, frames = sum(tally.clips for tally in tallies), sum(tally.frames for tally in tallies)
     rate = f"{clips} clips, {frames} frames in {seconds:.1f} s ({frames / seconds:.1f} frames/s)"
     there = f"{int((store.lengths > 0).sum())} of {len(store)} clips are in {store.folder}"
-    _say(f"{rate if clips else 'nothing new'}; {there}")
+    _logger.info(f"{rate if clips else 'nothing new'}; {there}")
 
 
 def _first_failure(tallies: Sequence[_Tally]) -> str:
     failures = sorted(item for tally in tallies for item in tally.failures.items())
     return ": ".join(failures[0]) if failures else "none of them is pending"
-
-
-def _printable(line: str) -> str:
-    # Names of files that are not text would end the job at the terminal.
-    return line.encode("utf-8", "backslashreplace").decode()
-
-
-def _say(line: str) -> None:
-    print(_printable(line), flush=True)
-
-
-def _say_aside(line: str) -> None:
-    print(_printable(line), file=sys.stderr, flush=True)
-
-
-def _warn(line: str) -> None:
-    _say_aside(f"warning: {line}")

@@ -77,7 +77,7 @@ def _download(entry: Any, name: str) -> Mapping[str, Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsUnavailableError(
             f"the weights {entry.name} of {name} cannot be had from {entry.url} ({reason}); "
-            "give a downloaded file with --weights FILE, or try without with --weights random:SEED"
+            "give a downloaded file as `weights`, or try without with `weights=random:SEED`"
         ) from error
     return state
 

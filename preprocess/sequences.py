@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.continuing import redo_damaged
-from seqbraid.comm import Communicator, on_first_rank
+from seqbraid.comm import Communicator, on_rank_zero
 from seqbraid.data.arrays import ArrayPart, LabelledArrays, is_array_folder, read_arrays
 from seqbraid.data.store import FeatureStore
 from seqbraid.data.uci_har import is_uci_har, read_uci_har
@@ -19,6 +20,8 @@ from seqbraid.errors import DataError
 from seqbraid.progress import progress_bar
 
 __all__ = ["is_sequence_source", "store_sequences"]
+
+_logger = logging.getLogger("seqbraid.preprocess")
 
 _BLOCK_BYTES = 2**22  # written at once, and lost where a job is killed
 
@@ -50,26 +53,24 @@ def store_sequences(
     of_uci_har = source.suffix.lower() == ".zip" or is_uci_har(source)
     arrays = read_uci_har(source) if of_uci_har else read_arrays(source)
 
-    def share_out() -> list[int]:
+    def begin() -> list[int]:
         store = _create_or_continue(source, out, arrays, dtype)
         if check:
-            redo_damaged(store, "sequence", _say)
+            redo_damaged(store, "sequence")
         pending: list[int] = store.pending().tolist()
-        _say(_opening(store, arrays, len(pending), comm.size))
         return pending
 
     # Rank 0's list for all: a rank that looked later would miss what others have written by then.
-    first = on_first_rank(comm, share_out, "making the feature store")
-    pending: list[int] = comm.all_gather_objects(first, "sharing the sequences out")[0]
+    pending = on_rank_zero(comm, begin, "making the feature store")
     store = FeatureStore.open(out, require_complete=False)
-    _write_share(store, arrays, np.array(pending, dtype=np.int64), comm)
+    _logger.info(_opening(store, arrays, len(pending), comm.size))
+    _write_blocks(store, arrays, np.array(pending, dtype=np.int64), comm)
     comm.barrier("storing the sequences")
     store.lengths = store.read_lengths()
-    if comm.rank == 0:
-        _say(
-            f"{len(pending)} sequences in {time.perf_counter() - start:.1f} s; "
-            f"{int((store.lengths > 0).sum())} of {len(store)} sequences are in {out}"
-        )
+    _logger.info(
+        f"{len(pending)} sequences in {time.perf_counter() - start:.1f} s; "
+        f"{int((store.lengths > 0).sum())} of {len(store)} sequences are in {out}"
+    )
     return store
 
 
@@ -130,7 +131,7 @@ def _blocks(indices: npt.NDArray[np.int64], arrays: LabelledArrays) -> Iterator[
             yield neighbours[first : first + rows]
 
 
-def _write_share(
+def _write_blocks(
     store: FeatureStore, arrays: LabelledArrays, pending: npt.NDArray[np.int64], comm: Communicator
 ) -> None:
     """Write every `comm.size`-th block of the sequences `pending`."""
@@ -145,7 +146,3 @@ def _write_share(
             store.write_clips(offset + int(indices[0]), block, part.lengths[indices])
             if comm.rank == 0:
                 bar.update(len(pending) - len(store.pending()) - bar.n)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

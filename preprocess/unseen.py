@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,18 @@ from seqbraid.errors import DataError
 
 __all__ = ["backbone_from_options", "features_of_clips"]
 
+_logger = logging.getLogger("seqbraid.preprocess")
+
 
 def features_of_clips(
     paths: Sequence[str | os.PathLike[str]],
     backbone: Backbone,
     sampling: Sampling,
-    warn: Callable[[str], None] | None = None,
 ) -> list[npt.NDArray[np.float32]]:
     """Return the features (n_i, F) of each video file, in memory.
 
-    `warn` is given one line for every file that ended early (default: to standard error). Raises
-    `DecodeError` for a file of which no frame can be decoded.
+    A file that ended early is logged as a warning. Raises `DecodeError` for a file of which no frame can be
+    decoded.
     """
     features: dict[int, npt.NDArray[np.float32]] = {}
     for result in clip_features(paths, backbone, sampling):
@@ -36,7 +37,7 @@ def features_of_clips(
             assert result.error is not None
             raise result.error
         if result.warning:
-            (warn or _warn)(f"{paths[result.task]}: {result.warning}")
+            _logger.warning(f"{paths[result.task]}: {result.warning}")
         features[result.task] = result.features
     return [features[task] for task in range(len(paths))]
 
@@ -54,15 +55,11 @@ def backbone_from_options(
     except KeyError as error:
         raise DataError(f"these features come from no backbone of seqbraid (no option {error})") from error
     if weights is None and Path(source).is_absolute() and not Path(source).is_file():
-        raise DataError(f"the {name} weights {source} are gone; pass the same ones with --weights FILE")
+        raise DataError(f"the {name} weights {source} are gone; pass the same ones as `weights`")
     backbone = load_backbone(name, weights or source, layer, comm)
     if backbone.weights_sha256 != expected:
         raise DataError(
             f"the {name} weights {backbone.weights} have sha256 {backbone.weights_sha256}, but the features "
-            f"were made with {expected}; pass the same weights with --weights FILE"
+            f"were made with {expected}; pass the same file as `weights`"
         )
     return backbone
-
-
-def _warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr, flush=True)

@@ -26,7 +26,14 @@ ALLOWED = {
         "seqbraid.mgrit",
         "seqbraid.options",
     },
-    "seqbraid.launching": {"seqbraid.announced", "seqbraid.errors", "seqbraid.text"},
+    "seqbraid.messages": {"seqbraid.announced", "seqbraid.comm"},
+    "seqbraid.launching": {
+        "seqbraid.announced",
+        "seqbraid.comm",
+        "seqbraid.errors",
+        "seqbraid.messages",
+        "seqbraid.text",
+    },
     "seqbraid.threads": {"seqbraid.comm", "seqbraid.errors"},
     "seqbraid.data": {"seqbraid.comm", "seqbraid.errors", "seqbraid.files"},
     "seqbraid.verify": {

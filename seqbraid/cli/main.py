@@ -15,17 +15,12 @@ from typing import Any, NoReturn
 
 from seqbraid import __version__
 from seqbraid.announced import launched_rank
-from seqbraid.cli.endings import (
-    end_job,
-    end_job_from_thread,
-    explain,
-    running_mpi,
-    share_at_end,
-    warnings_in_one_line,
-)
+from seqbraid.cli.errors import explain
 from seqbraid.cli.flags import in_flags
 from seqbraid.errors import CommunicationError
+from seqbraid.launching.endings import end_job, end_job_from_thread, running_mpi, share_warnings_at_end
 from seqbraid.launching.watch import watch
+from seqbraid.messages import messages_shown, warnings_in_one_line
 
 # Each subcommand is a module with HELP, `add_arguments(parser)` and `run(options)`; its docstring teaches.
 _COMMANDS = (
@@ -111,13 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spelled = partial(in_flags, parser=options.parser)
         if unknown:
             options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-        threading.excepthook = partial(end_job_from_thread, command)
-        with warnings_in_one_line(command):
+        threading.excepthook = partial(_end_from_thread, command)
+        with messages_shown(spelled), warnings_in_one_line(command, spelled):
             from seqbraid.cli.config import apply_config
 
             options = apply_config(parser, arguments, options)
             options.run(options)
-            share_at_end()
+            share_warnings_at_end()
     except BrokenPipeError:
         # Whoever read the output has left (`seqbraid info | head -1`); Python must not write at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -132,6 +127,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         threading.excepthook = threads_hook
     return 0
+
+
+def _end_from_thread(command: str, failed: threading.ExceptHookArgs) -> None:
+    """End the job for an error that a thread let through; to be used as `threading.excepthook`."""
+    if failed.exc_value is not None and not issubclass(failed.exc_type, SystemExit):
+        end_job_from_thread(command, *explain(failed.exc_value))
 
 
 if __name__ == "__main__":

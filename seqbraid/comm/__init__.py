@@ -2,8 +2,13 @@
 
 from seqbraid.comm.base import Communicator, Pending
 from seqbraid.comm.buffers import sum_in_one_message
-from seqbraid.comm.first_rank import on_first_rank
-from seqbraid.comm.launch import (
+from seqbraid.comm.mpi import MPICommunicator
+from seqbraid.comm.process_grid import ProcessGrid, as_grid
+from seqbraid.comm.rank_zero import on_rank_zero
+from seqbraid.comm.simulated import SimulatedWorld
+from seqbraid.comm.single import SingleProcess
+from seqbraid.comm.task_queue import TaskQueue
+from seqbraid.comm.world import (
     as_communicator,
     launched_rank,
     launched_ranks,
@@ -13,11 +18,6 @@ from seqbraid.comm.launch import (
     started_mpi,
     world,
 )
-from seqbraid.comm.mpi import MPICommunicator
-from seqbraid.comm.process_grid import ProcessGrid, as_grid
-from seqbraid.comm.simulated import SimulatedWorld
-from seqbraid.comm.single import SingleProcess
-from seqbraid.comm.task_queue import TaskQueue
 
 __all__ = [
     "Communicator",
@@ -31,7 +31,7 @@ __all__ = [
     "as_grid",
     "launched_rank",
     "launched_ranks",
-    "on_first_rank",
+    "on_rank_zero",
     "rank_and_size",
     "ranks_on_this_machine",
     "speaks_for_this_machine",

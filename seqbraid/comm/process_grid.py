@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from seqbraid.comm.base import Communicator
-from seqbraid.comm.launch import as_communicator
+from seqbraid.comm.world import as_communicator
 
 __all__ = ["ProcessGrid", "as_grid"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqbraid.comm import ProcessGrid, on_first_rank
+from seqbraid.comm import ProcessGrid, on_rank_zero
 from seqbraid.data.dataset import Part
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.errors import DataError, SeqbraidError
@@ -23,12 +23,12 @@ from seqbraid.rnn import sum_gradients
 from seqbraid.train.batches import Batch, Batches, Indices, TimeSlice
 from seqbraid.train.checkpoints import Checkpoints
 from seqbraid.train.evaluation import Evaluation, evaluate
-from seqbraid.train.first_rank import copy_parameters, latest_checkpoint
 from seqbraid.train.interruption import SIGNALS, Interruption
 from seqbraid.train.loss import CrossEntropy, class_weights
 from seqbraid.train.model import SequenceClassifier
 from seqbraid.train.optimizers import make_optimizer
 from seqbraid.train.options import TrainingOptions
+from seqbraid.train.rank_zero import copy_parameters, latest_checkpoint
 from seqbraid.train.sealed import from_bytes
 from seqbraid.train.tally import Tally
 
@@ -312,7 +312,7 @@ class Trainer:
         self._require_finite_weights()
         self._tally = self._tally.merged(self.grid.world)
         checkpoints = self._checkpoints
-        on_first_rank(
+        on_rank_zero(
             self.grid.world, lambda: checkpoints.save(self.updates, self._content()), "writing a checkpoint"
         )
         self._saved = time.monotonic()
@@ -334,7 +334,7 @@ class Trainer:
         copies = 205 if self.options.optimizer == "lbfgs" else 3
         size = 100_000 + copies * sum(parameter.nbytes for parameter in self.model.parameters())
         checkpoints = self._checkpoints
-        on_first_rank(self.grid.world, lambda: checkpoints.require_room(size), "looking for room on the disk")
+        on_rank_zero(self.grid.world, lambda: checkpoints.require_room(size), "looking for room on the disk")
 
     def _content(self) -> dict[str, Any]:
         return {

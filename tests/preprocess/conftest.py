@@ -1,14 +1,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from seqbraid.messages import messages_shown
+
 MakeVideo = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def messages() -> Iterator[None]:
+    """Show what is logged as the command line does."""
+    with messages_shown():
+        yield
 
 
 @pytest.fixture

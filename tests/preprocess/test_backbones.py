@@ -308,7 +308,7 @@ def test_a_failed_download_names_the_other_ways(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(WeightsUnavailableError, match=r"--weights FILE.*--weights random:SEED") as caught:
+    with pytest.raises(WeightsUnavailableError, match=r"`weights`.*`weights=random:SEED`") as caught:
         load_backbone("resnet18", "DEFAULT")
     assert "\n" not in str(caught.value)
 

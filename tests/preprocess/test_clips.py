@@ -342,7 +342,7 @@ def test_a_random_draw_that_leaves_a_class_nothing_to_train_with_is_refused(tmp_
     fine, bad = (SplitOptions(draw="random", test_fraction=0.2, seed=seed) for seed in (0, 1))
     assert by_clip(labelled_clips(tmp_path, fine), "drawn")["one/a.avi"] == 1
     with pytest.raises(
-        OptionsError, match="with seed 1 leaves one no clip to train with; take another --seed"
+        OptionsError, match="with seed 1 leaves one no clip to train with; take another `seed`"
     ):
         labelled_clips(tmp_path, bad)
 
@@ -404,7 +404,7 @@ def test_a_manifest_without_a_split_takes_split_files(tmp_path: Path) -> None:
         ["all/a.avi"],
     )
     with pytest.raises(
-        OptionsError, match=r"clips\.csv has a column split; leave out either that or --splits "
+        OptionsError, match=r"clips\.csv has a column split; leave out either that or `splits="
     ):
         labelled_clips(write_manifest(tmp_path, "path,label,split", "all/a.avi,run,1"), options)
 

@@ -267,23 +267,22 @@ def test_the_backbone_of_a_store_is_found_again(videos: Path, tmp_path: Path) ->
 def test_other_weights_than_the_stores_are_refused(tmp_path: Path) -> None:
     options = load_backbone("squeezenet1_1", "random:0").describe()
     other = load_backbone("squeezenet1_1", "random:1").weights_sha256
-    with pytest.raises(DataError, match=rf"{other}.*{options['weights_sha256']}.*--weights FILE"):
+    with pytest.raises(DataError, match=rf"{other}.*{options['weights_sha256']}.*`weights`"):
         backbone_from_options(options, weights="random:1")
     gone = options | {"weights": str(tmp_path / "gone.pth")}
-    with pytest.raises(DataError, match=r"gone\.pth are gone; .*--weights FILE"):
+    with pytest.raises(DataError, match=r"gone\.pth are gone; .*`weights`"):
         backbone_from_options(gone)
     assert backbone_from_options(gone, weights="random:0").weights_sha256 == options["weights_sha256"]
     with pytest.raises(DataError, match="come from no backbone"):
         backbone_from_options({"columns": 9})
 
 
-def test_clips_in_memory_pass_warnings_on(videos: Path) -> None:
+def test_clips_in_memory_log_what_ended_early(videos: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = videos / "wave" / "clip 5.avi"
     keep_frames(path, 5)
-    heard: list[str] = []
     backbone = load_backbone("squeezenet1_1", "random:0")
-    features_of_clips([path], backbone, Sampling(100, 32), warn=heard.append)
-    assert heard == [f"{path}: 5 of 8 frames decoded"]
+    features_of_clips([path], backbone, Sampling(100, 32))
+    assert caplog.messages == [f"{path}: 5 of 8 frames decoded"]
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -325,7 +324,9 @@ import argparse, sys
 from seqbraid.cli import preprocess
 parser = argparse.ArgumentParser()
 preprocess.add_arguments(parser)
-preprocess.run(parser.parse_args())
+from seqbraid.messages import messages_shown
+with messages_shown():
+    preprocess.run(parser.parse_args())
 """
 
 

@@ -58,13 +58,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace, interruption: Interruption) -> None:
-    from seqbraid.cli.endings import share_warnings
     from seqbraid.cli.inference import both_inferences, table_of_inferences
     from seqbraid.cli.train.reporting import line_of_epoch
     from seqbraid.cli.train.results import Results
     from seqbraid.cli.train.setup import Setup
     from seqbraid.cli.train.starting import begin, open_data, resumes
-    from seqbraid.comm import on_first_rank, world
+    from seqbraid.comm import on_rank_zero, world
+    from seqbraid.messages import share_warnings
     from seqbraid.mgrit import MGRIT
     from seqbraid.train import Batches, Evaluation, RunFolder, Trainer
 
@@ -92,26 +92,19 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
         if not trainer.finished:
             say(f"{options.output}: {where if going_on else 'begins anew, since it has no checkpoint'}")
     begun = trainer.epoch
-    results = on_first_rank(
-        communicator,
-        lambda: Results(folder, trainer, data, options.tensorboard),
-        "opening the run folder",
-    )
-
-    def write(metrics: dict[str, Any], test: Evaluation) -> None:
-        if results is not None:  # as it is on the other ranks
-            results.write(metrics, test)
+    results = Results(folder, trainer, data)
+    if options.tensorboard:
+        on_rank_zero(communicator, results.open_scalars, "opening the run folder")
 
     def after_epoch(metrics: dict[str, Any], test: Evaluation) -> None:
-        on_first_rank(communicator, lambda: write(metrics, test), "writing results")
+        on_rank_zero(communicator, lambda: results.write(metrics, test), "writing results")
         share_warnings(communicator)
         say(line_of_epoch(metrics, options.epochs))
 
     received = trainer.run(after_epoch)
-    if results is not None:
-        results.close()
+    results.close()
     if received is not None:
-        on_first_rank(communicator, lambda: folder.mark_stopped(received), "leaving word of the end")
+        on_rank_zero(communicator, lambda: folder.mark_stopped(received), "leaving word of the end")
         ranks = "" if communicator.size == 1 else f", on {communicator.size} ranks as before bit for bit"
         say(
             f"{options.output}: stopped by {received} in epoch {trainer.epoch}, after {trainer.updates} "
@@ -128,7 +121,7 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
         batches = Batches(data.test, data.held, data.standardise, options.batch_size, setup.grid)
         found = both_inferences(model, batches, setup.solver)
         inference = {name: result.to_dict() for name, result in found.items()}
-        on_first_rank(
+        on_rank_zero(
             communicator, lambda: folder.write_evaluation(last["epoch"], inference), "writing results"
         )
         say(table_of_inferences(found))

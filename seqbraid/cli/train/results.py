@@ -46,13 +46,17 @@ class Scalars:
 
 
 class Results:
-    """Rank 0's writing of weights, metrics and evaluation."""
+    """Writes weights, metrics and evaluation; every rank has it, and rank 0 alone calls it."""
 
-    def __init__(self, folder: RunFolder, trainer: Trainer, data: TrainingData, scalars: bool) -> None:
+    def __init__(self, folder: RunFolder, trainer: Trainer, data: TrainingData) -> None:
         self._folder = folder
         self._trainer = trainer
         self._data = data
-        self._scalars = Scalars(folder.folder / "tensorboard", trainer.epoch) if scalars else None
+        self._scalars: Scalars | None = None
+
+    def open_scalars(self) -> None:
+        """From now on, write scalars for TensorBoard too."""
+        self._scalars = Scalars(self._folder.folder / "tensorboard", self._trainer.epoch)
 
     def write(self, metrics: dict[str, Any], test: Evaluation) -> None:
         """Write all that an epoch has come to."""

@@ -9,7 +9,7 @@ from seqbraid.cli.config import CONFIG, write_config
 from seqbraid.cli.runs import open_for_run
 from seqbraid.cli.train.arguments import BESIDE
 from seqbraid.cli.train.setup import Setup
-from seqbraid.comm import Communicator, on_first_rank
+from seqbraid.comm import Communicator, on_rank_zero
 from seqbraid.data.dataset import Dataset, open_dataset
 from seqbraid.errors import OptionsError
 from seqbraid.train import RunFolder
@@ -104,7 +104,7 @@ def begin(setup: Setup, folder: RunFolder, resumed: bool) -> list[str]:
 
     # Not before all ranks have read what the run was begun with.
     setup.grid.world.barrier("reading the run folder")
-    on_first_rank(setup.grid.world, make, "making the run folder")
+    on_rank_zero(setup.grid.world, make, "making the run folder")
     return changes
 
 

@@ -1,4 +1,4 @@
-"""What rank 0 has, on every rank."""
+"""What rank 0 has, given to every rank."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import nn
 
-from seqbraid.comm import Communicator, on_first_rank
+from seqbraid.comm import Communicator, on_rank_zero
 from seqbraid.train.checkpoints import Checkpoints
 
 __all__ = ["copy_parameters", "latest_checkpoint"]
@@ -19,12 +19,17 @@ def latest_checkpoint(checkpoints: Checkpoints, world: Communicator) -> bytes | 
     def warn(text: str) -> None:
         warnings.warn(text, RuntimeWarning, stacklevel=2)
 
-    data = on_first_rank(world, lambda: checkpoints.latest(warn), "reading a checkpoint")
-    size = torch.tensor([-1 if data is None else len(data)])
-    world.broadcast(size, 0, "size of the checkpoint")
-    if size < 0 or world.size == 1:
+    data: bytes | None = None
+
+    def read() -> int | None:
+        nonlocal data
+        data = checkpoints.latest(warn)
+        return None if data is None else len(data)
+
+    size = on_rank_zero(world, read, "reading a checkpoint")
+    if size is None or world.size == 1:
         return data
-    buffer = torch.empty(int(size), dtype=torch.uint8)
+    buffer = torch.empty(size, dtype=torch.uint8)
     if data is not None:
         buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
     world.broadcast(buffer, 0, "the checkpoint")

@@ -1,97 +1,37 @@
-"""How a command ends that cannot go on: one line that says why, an exit code, and no rank left behind."""
+"""How a job ends that cannot go on: one line that says why, an exit code, and no rank left behind."""
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
 from seqbraid.announced import launched_rank, launched_ranks
-from seqbraid.cli.rank_warnings import (
+from seqbraid.launching.heard import wait_until_heard
+from seqbraid.messages.rank_warnings import (
     name_ranks,
     say_held_warnings,
     share_warnings,
     take_held_warnings,
-    warnings_in_one_line,
 )
-from seqbraid.errors import SeqbraidError
-from seqbraid.launching.heard import wait_until_heard
 
 __all__ = [
     "end_job",
     "end_job_from_thread",
-    "explain",
     "running_mpi",
-    "share_at_end",
-    "share_warnings",
-    "warnings_in_one_line",
+    "share_warnings_at_end",
 ]
 
 # So long a rank waits for the others to meet an error too, before it ends the job alone.
 _AGREEMENT_S = 2.0
 _FINALIZE_S = 5.0
 
-_REMEDIES = {
-    errno.ENOSPC: "make room there, then run the command again",
-    errno.EDQUOT: "make room there, then run the command again",
-    errno.EACCES: "choose another place, or change its permissions",
-    errno.EPERM: "choose another place, or change its permissions",
-    errno.EROFS: "choose another place",
-    errno.ENOTDIR: "a part of this path is a file; choose another place",
-    errno.EISDIR: "name a file, not a folder",
-}
 
-
-def explain(error: BaseException) -> tuple[str, int]:
-    """Return one line for a person (a traceback where the defect is ours), and the exit code."""
-    if isinstance(error, SeqbraidError):
-        return f"error: {error}", error.exit_code
-    mgrit = sys.modules.get(
-        "seqbraid.mgrit"
-    )  # without it, there is no such error, and it takes torch to import
-    if mgrit is not None and isinstance(error, mgrit.SolverDivergedError):
-        # Its own remedies are spelled as arguments of sb.MGRIT.
-        what = str(error).partition("; take ")[0]
-        return f"error: {what}; try --coarse frozen, a smaller --coarsening, or --on-divergence serial", 3
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 130
-    if isinstance(error, SystemExit):
-        return f"error: ended by sys.exit({error.code!r})", (
-            error.code if isinstance(error.code, int) else 0
-        ) or 1
-    if _is_want_of_memory(error):
-        wanted = re.search(r"allocate ([\d.]+ \w+)", str(error))
-        return (
-            f"error: out of memory{f' ({wanted[1]} were wanted)' if wanted else ''}; a smaller --batch-size, "
-            "fewer features or more ranks need less",
-            1,
-        )
-    if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename is not None else ""
-        remedy = _REMEDIES.get(error.errno or 0)
-        return f"error: {place}{error.strerror or error}{'; ' + remedy if remedy else ''}", 1
-    trace = "".join(traceback.format_exception(error)).rstrip()
-    return f"error: {type(error).__name__}: {error}\n{trace}", 1
-
-
-def _is_want_of_memory(error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    # torch tells of it by a RuntimeError with one of these texts.
-    texts = ("can't allocate memory", "out of memory", "bad_alloc")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
-    )
-
-
-def share_at_end() -> None:
+def share_warnings_at_end() -> None:
     """Share the warnings of ranks that have worked together; collective, where MPI was started."""
     if running_mpi() is not None:
         from seqbraid.comm import world
@@ -138,11 +78,8 @@ def end_job(command: str, text: str, code: int, consequence: bool = False) -> in
     return code
 
 
-def end_job_from_thread(command: str, failed: threading.ExceptHookArgs) -> None:
-    """End the job for an error that a thread let through; to be used as `threading.excepthook`."""
-    if failed.exc_value is None or issubclass(failed.exc_type, SystemExit):
-        return
-    text, code = explain(failed.exc_value)
+def end_job_from_thread(command: str, text: str, code: int) -> None:
+    """Print `text` and end the job at once, for an error that a thread let through."""
     _say(f"{command}: {text}", alone=launched_ranks() > 1)
     # The main thread may be anywhere, in MPI too; a launcher ends the job of a rank that leaves it like this.
     os._exit(code)

@@ -6,7 +6,7 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -32,8 +32,9 @@ Held = list[tuple[_Kind, str]]
 class _Warnings:
     """Those of one command: rank 0 says its own at once, the others hold theirs."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, spelled: Callable[[str], str]) -> None:
         self.command = command
+        self.spelled = spelled
         self.counts: Counter[_Kind] = Counter()
         self.said: set[_Kind] = set()
         self.held: Held = []
@@ -53,7 +54,7 @@ class _Warnings:
 
         self.said.add(kind)
         # Through tqdm, which clears its bar away for the line and draws it again.
-        tqdm.write(f"{who}{self.command}: warning: {text}", file=sys.stderr)
+        tqdm.write(f"{who}{self.command}: warning: {self.spelled(text)}", file=sys.stderr)
 
     def say_held(self, gathered: Mapping[int, Held]) -> None:
         """Say what these ranks held, but what is said already, each kind once with the ranks that have it."""
@@ -72,13 +73,14 @@ _current: _Warnings | None = None
 
 
 @contextmanager
-def warnings_in_one_line(command: str) -> Iterator[None]:
+def warnings_in_one_line(command: str, spelled: Callable[[str], str] = str) -> Iterator[None]:
     """Print warnings as one line each; of those that recur, the first and their number.
 
+    `spelled` is called with every warning, and returns what is to be printed.
     Ranks other than 0 hold theirs until `share_warnings`, or until an error ends the job.
     """
     global _current
-    current = _current = _Warnings(command)
+    current = _current = _Warnings(command, spelled)
 
     def show(
         message: Warning | str,
