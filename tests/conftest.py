@@ -31,8 +31,6 @@ def shared_ranks() -> Iterator[Callable[[int], SharedRanks]]:
     jobs: dict[int, SharedRanks] = {}
     yield lambda ranks: jobs.setdefault(ranks, SharedRanks(ranks))
     for job in jobs.values():
-        job.release()
-    for job in jobs.values():
         job.stop()
 
 

@@ -68,7 +68,7 @@ class SharedRanks:
         try:
             return self._job.call(call)
         except BaseException:
-            self.stop(at_once=True)
+            self.stop()
             raise
 
     def main(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -77,19 +77,14 @@ class SharedRanks:
         codes = [answer.value for answer in answers]
         if any(codes):
             # MPI has ended in this job.
-            self.stop(at_once=True)
+            self.stop()
         out, err = ("".join(getattr(answer, name) for answer in answers) for name in ("stdout", "stderr"))
         return subprocess.CompletedProcess(words, next(filter(None, codes), 0), out, err)
 
-    def release(self) -> None:
-        """Let the ranks leave, without waiting for it."""
-        if self._job is not None:
-            self._job.release()
-
-    def stop(self, at_once: bool = False) -> None:
+    def stop(self) -> None:
         """End the job."""
         if self._job is not None:
-            self._job.end(0.0 if at_once else GRACE_S)
+            self._job.end()
             self._job = None
 
 
@@ -126,7 +121,7 @@ class _Job:
         try:
             self._accept(listener, ranks)
         except BaseException:
-            self.end(0.0)
+            self.end()
             raise
         finally:
             listener.close()
@@ -189,18 +184,15 @@ class _Job:
         text = self._output.read_text(errors="replace")
         return f"mpiexec:\n{text}" if text else ""
 
-    def release(self) -> None:
+    def end(self) -> None:
+        """Kill the ranks: to leave by themselves takes them a second. mpiexec cleans up and ends then."""
         for connection in self._connections.values():
             connection.close()
-
-    def end(self, patience: float) -> None:
-        """Let the ranks leave, and kill what has not after so many seconds."""
-        self.release()
+        for pid in self._pids.values():
+            _kill(os.kill, pid)
         try:
-            self._process.wait(patience)
+            self._process.wait(GRACE_S if self._pids else 0.0)
         except subprocess.TimeoutExpired:
-            for pid in self._pids.values():
-                _kill(os.kill, pid)
             _kill(os.killpg, self._process.pid)
             self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
