@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from seqbraid.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from seqbraid.comm import ProcessGrid, SimulatedWorld
     from seqbraid.errors import SeqbraidError
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
         local_slice,
     )
     from seqbraid.rnn import GRU, sum_gradients
-
-__version__ = "0.1.0"
 
 __all__ = [
     "GRU",

@@ -17,12 +17,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seqbraid.cli.arguments import add_threads_argument, positive, whole
-
-if TYPE_CHECKING:
-    from seqbraid.verify import Errors
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -106,11 +103,11 @@ def run(options: argparse.Namespace) -> None:
     from seqbraid.mgrit import MGRIT
     from seqbraid.plots.figure import require_plot
     from seqbraid.threads import set_threads
-    from seqbraid.verify import Case, verify
+    from seqbraid.verify import Case, lines_of_errors, verify
 
     if options.ranks is not None and launched_ranks() > 1:
         raise OptionsError(
-            f"--ranks {options.ranks} simulates ranks, but {launched_ranks()} real ones are running"
+            f"`ranks={options.ranks}` simulates ranks, but {launched_ranks()} real ones are running"
         )
     if options.plot is not None:
         require_plot(options.plot)
@@ -159,54 +156,13 @@ def run(options: argparse.Namespace) -> None:
     print(
         "relative error against the serial solution: states, h_n, then gradients; residuals of both solves\n"
     )
-    for line in _lines(names, table):
-        print(line)
+    print("\n".join(lines_of_errors(names, table)))
     print(
         "\nKIND/INPUT/STEP is MGRIT(coarse=KIND, coarse_input=INPUT, coarse_step=STEP) in Python,\n"
         "and --coarse KIND --coarse-input INPUT --coarse-step STEP for seqbraid train"
     )
     if options.plot is not None:
-        _draw(names, table, title, options.plot)
+        from seqbraid.plots.convergence import draw_convergence
+
+        draw_convergence(names, table, title, options.plot)
         print(f"\n{options.plot} written")
-
-
-def _lines(names: list[str], table: list[list[Errors]]) -> list[str]:
-    quantities = list(table[0][0].of)
-    width = max(10, *map(len, names))
-    header = ["propagator".ljust(width), "it", *quantities, "forward", "backward"]
-    widths = [width, 3] + [max(8, len(word)) for word in header[2:]]
-    lines = ["  ".join(word.rjust(w) for word, w in zip(header, widths, strict=True))]
-    for name, row in zip(names, table, strict=True):
-        for errors in row:
-            numbers = [errors.of[quantity] for quantity in quantities]
-            numbers += [errors.forward_residual, errors.backward_residual]
-            words = [name.ljust(width), str(errors.iterations), *(f"{number:.1e}" for number in numbers)]
-            line = "  ".join(word.rjust(w) for word, w in zip(words, widths, strict=True))
-            lines.append(line + ("  diverged" if errors.diverged else ""))
-    return lines
-
-
-def _draw(names: list[str], table: list[list[Errors]], title: str, path: Path) -> None:
-    from seqbraid.plots.figure import pyplot, save_figure
-
-    figure, axes = pyplot().subplots(1, 2, figsize=(9, 3.8), sharey=True, constrained_layout=True)
-    markers = "vs^oDPX*"
-    for number, (name, row) in enumerate(zip(names, table, strict=True)):
-        counts = [errors.iterations for errors in row]
-        weights = [
-            max(
-                error for quantity, error in errors.of.items() if quantity not in ("states", "h_n", "x", "h0")
-            )
-            for errors in row
-        ]
-        marker = markers[number % len(markers)]
-        axes[0].semilogy(counts, [errors.of["states"] for errors in row], marker=marker, label=name)
-        axes[1].semilogy(counts, weights, marker=marker, label=name)
-    for axis, label in zip(axes, ("states", "weight gradients, the worst"), strict=True):
-        axis.set(title=label, xlabel="iterations, forward and backward")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("relative error against serial")
-    axes[0].legend(fontsize=8)
-    figure.suptitle(title.rpartition(";")[0], fontsize=8)
-    save_figure(figure, path)

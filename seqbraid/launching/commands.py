@@ -54,19 +54,19 @@ def parse_hosts(text: str, ranks: int) -> list[Host]:
     for part in text.split(","):
         found = re.fullmatch(r"([^:,\s]+)(?::([1-9]\d*))?", part.strip())
         if found is None:
-            raise OptionsError(f"--hosts has {part.strip()!r}; expected HOST or HOST:RANKS, as in a:4,b:4")
+            raise OptionsError(f"`hosts` has {part.strip()!r}; expected HOST or HOST:RANKS, as in a:4,b:4")
         names.append(found[1])
         places.append(int(found[2] or 0))
     if len(set(names)) < len(names):
-        raise OptionsError(f"--hosts {text} names a host twice; write HOST:RANKS for several ranks on it")
+        raise OptionsError(f"`hosts={text}` names a host twice; write HOST:RANKS for several ranks on it")
     if any(places) and not all(places):
-        raise OptionsError(f"--hosts {text}: write the number of ranks with every host, or with none")
+        raise OptionsError(f"`hosts={text}`: write the number of ranks with every host, or with none")
     if not any(places):
         if ranks < len(names):
-            raise OptionsError(f"--hosts names {len(names)} hosts for {ranks} ranks; name at most {ranks}")
+            raise OptionsError(f"`hosts` names {len(names)} hosts for {ranks} ranks; name at most {ranks}")
         places = [ranks // len(names) + (index < ranks % len(names)) for index in range(len(names))]
     if sum(places) != ranks:
-        raise OptionsError(f"--hosts {text} has places for {sum(places)} ranks, and -n is {ranks}")
+        raise OptionsError(f"`hosts={text}` has places for {sum(places)} ranks, and `ranks` is {ranks}")
     return [Host(name, count) for name, count in zip(names, places, strict=True)]
 
 
@@ -114,8 +114,8 @@ def _srun(launcher: Launcher, job: Job, slurm_type: str | None) -> list[str]:
         counts = {host.ranks for host in job.hosts}
         if len(counts) > 1:
             raise OptionsError(
-                f"srun puts as many ranks on every host, not {_with_ranks(job.hosts)}; choose -n as a "
-                "multiple of the hosts, or take --launcher mpiexec"
+                f"srun puts as many ranks on every host, not {_with_ranks(job.hosts)}; choose `ranks` as a "
+                "multiple of the hosts, or take `launcher=mpiexec`"
             )
         names = ",".join(host.name for host in job.hosts)
         words += [f"--nodes={len(job.hosts)}", f"--nodelist={names}", f"--ntasks-per-node={counts.pop()}"]

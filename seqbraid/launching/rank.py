@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not any(name in os.environ for name in RANKS):
         # Open MPI under an srun without PMIx does this: every process would take itself for the whole job.
         if os.environ.get("SLURM_PROCID", "0") == "0":
-            _say(
+            _note(
                 "error: the launcher did not tell the processes their ranks, so each would run alone; "
                 "with srun, SLURM_MPI_TYPE (or --mpi) must fit the MPI library, or take --launcher mpiexec"
             )
@@ -65,15 +65,15 @@ def _pin(threads: int, tell: bool) -> None:
         host = platform.node()
         if layout is None:
             available = sum(map(len, cores))
-            _say(
+            _note(
                 f"warning: {host}: {size(local_size, threads)} outnumber its {available} cores "
                 "and are not pinned"
             )
         else:
-            _say(f"{host}: cores of local {describe_cores(layout)}")
+            _note(f"{host}: cores of local {describe_cores(layout)}")
 
 
-def _say(text: str) -> None:
+def _note(text: str) -> None:
     print(f"seqbraid launch: {text}", file=sys.stderr, flush=True)
 
 

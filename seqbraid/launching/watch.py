@@ -72,7 +72,9 @@ def _end_with(child: int, kills: int, last_words: int, starter: str) -> NoReturn
     code = os.waitstatus_to_exitcode(status)
     if code < 0 and -code not in handed_on:
         who = f"rank {launched_rank()}: process {child} on {platform.node()}"
-        _say(f"{who} was ended by {_describe(-code, memory_kills() > kills)}\n".encode() + _read(last_words))
+        _write(
+            f"{who} was ended by {_describe(-code, memory_kills() > kills)}\n".encode() + _read(last_words)
+        )
     if code != 0:
         # What the rank has started is in the child's session, where no launcher looks for it.
         with contextlib.suppress(ProcessLookupError):
@@ -90,7 +92,7 @@ def _describe(number: int, memory_ran_out: bool) -> str:
     if number != signal.SIGKILL:
         return text
     cause = "since memory ran out" if memory_ran_out else "as the system does when memory runs out"
-    return f"{text}, {cause}; a smaller --batch-size, fewer features or more ranks need less"
+    return f"{text}, {cause}; a smaller batch, fewer features or more ranks need less"
 
 
 def _end_job_of_mpich(code: int) -> None:
@@ -115,6 +117,6 @@ def _read(file: int) -> bytes:
         return stream.read()
 
 
-def _say(text: bytes) -> None:
+def _write(text: bytes) -> None:
     with contextlib.suppress(OSError):  # nobody may be there to read it
         os.write(2, text)

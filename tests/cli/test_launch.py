@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from launching import ROOT
 
-from seqbraid.cli import launch
-from seqbraid.cli.info import _pinning
 from seqbraid.cli.main import build_parser, main
+from seqbraid.installation import describe_pinning
+from seqbraid.launching import planning
 from seqbraid.launching.cores import affinity
 from seqbraid.launching.launchers import Launcher, Library
 
@@ -65,8 +65,8 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def mpich(monkeypatch: pytest.MonkeyPatch) -> Launcher:
     """Let the MPI be an MPICH, without looking for one."""
     mpiexec = Launcher("MPICH", "5.0.2", "/mpich/bin/mpiexec")
-    monkeypatch.setattr(launch, "loaded_library", lambda: Library("MPICH", "5.0.2", None))
-    monkeypatch.setattr(launch, "find_mpiexec", lambda _: mpiexec)
+    monkeypatch.setattr(planning, "loaded_library", lambda: Library("MPICH", "5.0.2", None))
+    monkeypatch.setattr(planning, "find_mpiexec", lambda _: mpiexec)
     return mpiexec
 
 
@@ -74,7 +74,7 @@ def mpich(monkeypatch: pytest.MonkeyPatch) -> Launcher:
 def cores(mpich: Launcher, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Let the machine have four cores, 4 to 7."""
     four = [(number,) for number in range(4, 8)]
-    monkeypatch.setattr(launch, "usable_cores", lambda: four)
+    monkeypatch.setattr(planning, "usable_cores", lambda: four)
     return four
 
 
@@ -119,7 +119,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_a_dry_run_shows_layout_and_command_and_starts_nothing(
     capsys: pytest.CaptureFixture[str], cores: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "_become", lambda *_: pytest.fail("something was started"))
+    monkeypatch.setattr(planning, "start", lambda *_: pytest.fail("something was started"))
     settings, words, layout = dry_run(
         capsys, "-n", "2", "--threads", "2", "--", "train", "a b/", "--output", "r"
     )
@@ -286,7 +286,7 @@ def test_a_launcher_of_another_mpi_is_refused(
     other = tmp_path / "mpiexec"
     other.write_text("#!/bin/sh\necho 'mpiexec (Open MPI) 5.0.11'\n")
     other.chmod(0o755)
-    monkeypatch.setattr(launch, "loaded_library", lambda: Library("MPICH", "5.0.2", None))
+    monkeypatch.setattr(planning, "loaded_library", lambda: Library("MPICH", "5.0.2", None))
     message = refused(capsys, "-n", "2", "--launcher", str(other), "--", "info")
     assert "is of Open MPI, and mpi4py loads MPICH 5.0.2" in message
 
@@ -295,7 +295,7 @@ def test_the_commands_to_launch_are_all_but_launch_itself() -> None:
     [subparsers] = [
         action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction)
     ]
-    assert {*launch._COMMANDS, "launch"} == set(subparsers.choices)
+    assert {*planning._COMMANDS, "launch"} == set(subparsers.choices)
 
 
 @needs_two_cores
@@ -440,7 +440,7 @@ def test_slurm_s_own_numbers_are_the_defaults(
 def test_srun_that_cannot_connect_open_mpi_is_refused(
     srun: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "loaded_library", lambda: Library("Open MPI", "5.0.11", None))
+    monkeypatch.setattr(planning, "loaded_library", lambda: Library("Open MPI", "5.0.11", None))
     message = refused(capsys, "-n", "4", "info")
     assert "has no pmix, without which srun cannot connect the ranks of Open MPI" in message
     assert "--launcher mpiexec" in message
@@ -479,7 +479,7 @@ def test_srun_is_started_with_the_words_of_the_dry_run(
 
 def test_info_tells_pinned_ranks_from_ranks_that_share_cores() -> None:
     apart = [("a", 2, [0, 1]), ("a", 1, [2]), ("b", 2, [0, 1, 5])]
-    assert _pinning(apart) == [
+    assert describe_pinning(apart) == [
         ("cores", "3 on a, 3 on b"),
         ("pinning", "each rank has cores of its own"),
         ("rank 0", "a, 2 threads, cores 0-1"),
@@ -487,13 +487,13 @@ def test_info_tells_pinned_ranks_from_ranks_that_share_cores() -> None:
         ("rank 2", "b, 2 threads, cores 0-1,5"),
     ]
     together = [("a", 2, [0, 1]), ("a", 2, [1, 2])]
-    assert _pinning(together)[:2] == [("cores", "3 on a"), ("pinning", "none: ranks share cores")]
+    assert describe_pinning(together)[:2] == [("cores", "3 on a"), ("pinning", "none: ranks share cores")]
 
 
 def test_info_of_one_rank_tells_whether_it_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    assert _pinning([("a", 2, [0, 1, 2, 3])]) == [("cores", "4 on a"), ("pinning", "none")]
-    assert _pinning([("a", 2, [2, 3])]) == [("cores", "2 on a"), ("pinning", "to cores 2-3")]
+    assert describe_pinning([("a", 2, [0, 1, 2, 3])]) == [("cores", "4 on a"), ("pinning", "none")]
+    assert describe_pinning([("a", 2, [2, 3])]) == [("cores", "2 on a"), ("pinning", "to cores 2-3")]
 
 
 @pytest.mark.parametrize("name", ["one_node", "several_nodes"])

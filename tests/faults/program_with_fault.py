@@ -19,8 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seqbraid.cli import launch, main, train
+from seqbraid.cli import main, train
 from seqbraid.errors import DataError
+from seqbraid.launching import planning
 
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 GIGABYTES = 10**9
@@ -225,7 +226,7 @@ def run(options: argparse.Namespace) -> None:
 
 original_run = train.run
 train.run = run
-launch._command_of_ranks = lambda words: [sys.executable, __file__, *words[words[:1] == ["--"] :]]
+planning._command_of_ranks = lambda words: [sys.executable, __file__, *words[words[:1] == ["--"] :]]
 
 if __name__ == "__main__":
     sys.exit(main.main())

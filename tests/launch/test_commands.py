@@ -113,15 +113,15 @@ def test_ranks_are_divided_as_asked() -> None:
 @pytest.mark.parametrize(
     ("text", "ranks", "message"),
     [
-        ("a,,b", 4, "--hosts has ''; expected HOST or HOST:RANKS"),
-        ("a:0", 4, "--hosts has 'a:0'"),
-        ("a:x,b:1", 4, "--hosts has 'a:x'"),
-        ("a b", 4, "--hosts has 'a b'"),
+        ("a,,b", 4, "`hosts` has ''; expected HOST or HOST:RANKS"),
+        ("a:0", 4, "`hosts` has 'a:0'"),
+        ("a:x,b:1", 4, "`hosts` has 'a:x'"),
+        ("a b", 4, "`hosts` has 'a b'"),
         ("a,a", 4, "names a host twice"),
         ("a:2,b", 4, "with every host, or with none"),
         ("a,b,c", 2, "names 3 hosts for 2 ranks; name at most 2"),
-        ("a:2,b:1", 4, "has places for 3 ranks, and -n is 4"),
-        ("a:4,b:4", 4, "has places for 8 ranks, and -n is 4"),
+        ("a:2,b:1", 4, "has places for 3 ranks, and `ranks` is 4"),
+        ("a:4,b:4", 4, "has places for 8 ranks, and `ranks` is 4"),
     ],
 )
 def test_hosts_that_do_not_fit_are_refused(text: str, ranks: int, message: str) -> None:

@@ -207,7 +207,7 @@ def test_kills_for_want_of_memory_are_counted_in_both_kinds_of_cgroups(tmp_path:
 
 
 def test_a_kill_is_blamed_on_memory_as_far_as_that_is_known() -> None:
-    assert "(SIGKILL), since memory ran out; a smaller --batch-size" in _describe(9, True)
+    assert "(SIGKILL), since memory ran out; a smaller batch" in _describe(9, True)
     assert "(SIGKILL), as the system does when memory runs out; a smaller" in _describe(9, False)
     assert _describe(64, True) == f"signal 64 ({signal.Signals(64).name})"
     assert _describe(40, True) == "signal 40"
