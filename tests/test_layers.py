@@ -58,6 +58,8 @@ ALLOWED = {
         "seqbraid.kernels",
         "seqbraid.mgrit",
         "seqbraid.options",
+        "seqbraid.plots",
+        "seqbraid.text",
     },
     "seqbraid.train": {
         "seqbraid.cells",

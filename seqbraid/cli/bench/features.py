@@ -29,11 +29,8 @@ from seqbraid.cli.arguments import whole
 from seqbraid.cli.bench.output import (
     add_measuring_arguments,
     conditions,
-    print_table,
     require_one_process,
     set_up,
-    short,
-    times_to_dict,
     write_json,
 )
 from seqbraid.cli.preprocess import add_backbone_arguments
@@ -72,6 +69,8 @@ def run(options: argparse.Namespace) -> None:
     from preprocess.pipeline import Sampling, clip_features, make_decoders
     from preprocess.plain_loop import PlainLoop
     from seqbraid.bench import interleave, stopwatch
+    from seqbraid.bench.records import times_to_dict
+    from seqbraid.bench.tables import table_of_features
     from seqbraid.progress import progress_bar
 
     require_one_process("bench features")
@@ -120,19 +119,7 @@ def run(options: argparse.Namespace) -> None:
         f"{options.size} x {options.size} pixels\n{measured_with}\n"
     )
     rates = {name: counts[name] / each.median for name, each in times.items()}
-    rows = [
-        [
-            name,
-            short(rates[name]),
-            short(counts[name] / each.least),
-            short(1e3 / rates[name]),
-            f"{rates[name] / rates['plain loop']:.2f}",
-            f"{rates[name] / rates['network']:.2f}",
-            "" if name == "decode" else f"{rates[name] * operations / peak:.0%}",
-        ]
-        for name, each in times.items()
-    ]
-    print_table(["", "frames/s", "highest", "ms a frame", "of plain", "of network", "of peak"], rows)
+    print("\n".join(table_of_features(times, counts, operations, peak)))
     print(
         f"\nhighest: of the fastest run; the rest are medians. A frame takes {operations / 1e9:.2f} billion "
         f"operations;\npeak is {peak / 1e9:.0f} billion a second, in a product of matrices of {_MATRIX}."
@@ -151,10 +138,11 @@ def run(options: argparse.Namespace) -> None:
         }
         write_json(options.json, record)
     if options.plot is not None:
-        from seqbraid.cli.bench.drawing import draw_features
+        from seqbraid.bench.drawing import draw_features
 
         title = f"{options.backbone}, {options.size} x {options.size} pixels\n{measured_with}"
         draw_features({name: 1e3 / rate for name, rate in rates.items()}, title, options.plot)
+        print(f"{options.plot} written")
 
 
 @contextmanager

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seqbraid.cli.arguments import at_least_zero, finite, positive, whole
-
-if TYPE_CHECKING:
-    from seqbraid.bench import Times
 
 __all__ = [
     "add_layer_arguments",
@@ -19,13 +15,9 @@ __all__ = [
     "add_network_arguments",
     "check_files",
     "conditions",
-    "in_brackets",
-    "print_table",
     "require_one_process",
     "set_up",
-    "short",
     "size",
-    "times_to_dict",
     "write_json",
 ]
 
@@ -145,8 +137,8 @@ def conditions(options: argparse.Namespace) -> dict[str, Any]:
     """Return what the JSON file of every benchmark begins with."""
     import torch
 
-    from seqbraid import __version__
     from seqbraid.threads import available_cores
+    from seqbraid.version import __version__
 
     wanted = ("cell", "update_gate_bias", "dtype", "seed", "repeats", "threads")
     return {
@@ -158,43 +150,9 @@ def conditions(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def times_to_dict(times: Times | None) -> dict[str, Any] | None:
-    """Return times as they stand in the JSON file."""
-    if times is None:
-        return None
-    return {"median": times.median, "least": times.least, "seconds": list(times.seconds)}
-
-
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write the JSON file and say so."""
     from seqbraid.files import write_text
 
     write_text(path, json.dumps(record, indent=1) + "\n")
     print(f"{path} written")
-
-
-def short(value: float | None) -> str:
-    """Return a positive number to three digits, without an exponent; - for None."""
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
-
-
-def in_brackets(times: Times | None, scale: float) -> str:
-    """Return the median, and the least in brackets, in a unit of which a second has `scale`."""
-    return "-" if times is None else f"{short(scale * times.median)} ({short(scale * times.least)})"
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_last: bool = False) -> None:
-    """Print columns, each as wide as its widest word, aligned on the right, and an empty line.
-
-    With `text_last` the last column is text, aligned on the left.
-    """
-    lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    for line in lines:
-        words = [word.rjust(width) for word, width in zip(line, widths, strict=True)]
-        if text_last:
-            words[-1] = line[-1]
-        print("  ".join(words).rstrip())
-    print()

@@ -16,8 +16,6 @@ example:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from seqbraid.cli.arguments import add_mgrit_arguments, whole
 from seqbraid.cli.bench.output import (
@@ -25,18 +23,11 @@ from seqbraid.cli.bench.output import (
     add_measuring_arguments,
     add_network_arguments,
     conditions,
-    in_brackets,
-    print_table,
     set_up,
-    short,
     size,
-    times_to_dict,
     write_json,
 )
 from seqbraid.cli.solvers import choose_from_options, chosen_from_options, describe_solver, mgrit_from_options
-
-if TYPE_CHECKING:
-    from seqbraid.bench import ParallelRun
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -72,6 +63,8 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from seqbraid import bench
+    from seqbraid.bench.records import run_to_dict
+    from seqbraid.bench.tables import table_of_runs
     from seqbraid.comm import SimulatedWorld, world
     from seqbraid.options import solver_to_dict
     from seqbraid.progress import progress_bar
@@ -110,7 +103,7 @@ def run(options: argparse.Namespace) -> None:
     )
     _note_shared_cores(comm.size, options.threads)
     print()
-    _print_runs(runs)
+    print(*table_of_runs(runs), sep="\n")
     if options.json is not None:
         record = {
             **conditions(options),
@@ -118,15 +111,16 @@ def run(options: argparse.Namespace) -> None:
             "latency": options.latency,
             "bandwidth": options.bandwidth,
             "sizes": [
-                {**_to_dict(each), "solver": solver_to_dict(solver)}
+                {**run_to_dict(each), "solver": solver_to_dict(solver)}
                 for each, solver in zip(runs, solvers, strict=True)
             ],
         }
         write_json(options.json, record)
     if options.plot is not None:
-        from seqbraid.cli.bench.drawing import draw_parallel
+        from seqbraid.bench.drawing import draw_parallel
 
         draw_parallel(runs, f"{comm.size} ranks, each {measured_with}", options.plot)
+        print(f"{options.plot} written")
 
 
 def _require_ranks(wanted: int | None) -> None:
@@ -138,7 +132,7 @@ def _require_ranks(wanted: int | None) -> None:
     if ranks == 1:
         raise OptionsError(f"bench parallel measures the ranks of a job, but was started alone; {launch}")
     if wanted not in (None, ranks):
-        raise OptionsError(f"--ranks {wanted}, but the job has {ranks} ranks; {launch}")
+        raise OptionsError(f"`ranks={wanted}`, but the job has {ranks} ranks; {launch}")
 
 
 def _note_shared_cores(ranks: int, threads: int) -> None:
@@ -149,42 +143,3 @@ def _note_shared_cores(ranks: int, threads: int) -> None:
     wanted, cores = ranks_on_this_machine() * threads, os.cpu_count() or 1
     if wanted > cores:
         print(f"note: {ranks} ranks of {threads} threads share {cores} cores; wall times say little of MGRIT")
-
-
-def _print_runs(runs: Sequence[ParallelRun]) -> None:
-    header = ["T,B,I,H", "Serial()", "MGRIT()", "speedup", "communication", "residuals", "gradient error"]
-    simulated = any(each.simulated is not None for each in runs)
-    if simulated:
-        header += ["simulated", "simulated/measured"]
-    table = []
-    for each in runs:
-        share = sum(each.communication_share) / len(each.communication_share)
-        cells = [
-            str(each.size),
-            in_brackets(each.serial, 1e3),
-            in_brackets(each.slowest, 1e3),
-            short(each.speedup),
-            f"{share:.0%}",
-            f"{each.forward_residual:.0e}, {each.backward_residual:.0e}",
-            f"{each.gradient_error:.0e}",
-        ]
-        if simulated:
-            cells += [in_brackets(each.simulated, 1e3), short(each.simulated_over_measured)]
-        table.append(cells)
-    print_table(header, table)
-
-
-def _to_dict(each: ParallelRun) -> dict[str, Any]:
-    return {
-        **vars(each.size),
-        "serial": times_to_dict(each.serial),
-        "mgrit": times_to_dict(each.slowest),
-        "mgrit_of_each_rank": [times_to_dict(times) for times in each.mgrit],
-        "speedup": each.speedup,
-        "communication_share": list(each.communication_share),
-        "forward_residual": each.forward_residual,
-        "backward_residual": each.backward_residual,
-        "gradient_error": each.gradient_error,
-        "simulated": times_to_dict(each.simulated),
-        "simulated_over_measured": each.simulated_over_measured,
-    }

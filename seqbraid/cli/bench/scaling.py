@@ -26,8 +26,8 @@ example:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from seqbraid.cli.arguments import add_mgrit_arguments, positive, whole
 from seqbraid.cli.bench.output import (
@@ -35,19 +35,14 @@ from seqbraid.cli.bench.output import (
     add_measuring_arguments,
     add_network_arguments,
     conditions,
-    in_brackets,
-    print_table,
     require_one_process,
     set_up,
-    short,
     size,
-    times_to_dict,
     write_json,
 )
 from seqbraid.cli.solvers import choose_from_options, chosen_from_options, describe_solver, mgrit_from_options
 
 if TYPE_CHECKING:
-    from seqbraid.bench import ScalingPoint
     from seqbraid.options import MGRIT, Serial
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -91,6 +86,8 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from seqbraid import bench
+    from seqbraid.bench.records import point_to_dict
+    from seqbraid.bench.tables import table_of_points
     from seqbraid.options import solver_to_dict
     from seqbraid.progress import progress_bar
 
@@ -134,7 +131,7 @@ def run(options: argparse.Namespace) -> None:
         if choice is not None:
             print(choice)
     print()
-    _print_points(points, fastest, options.all, options.error_bound)
+    print(*table_of_points(points, fastest, options.all, options.error_bound), sep="\n")
     if options.json is not None:
         record = {
             **conditions(options),
@@ -145,74 +142,11 @@ def run(options: argparse.Namespace) -> None:
             "error_bound": options.error_bound,
             "solvers": [solver_to_dict(solver) for solver in numbered],
             "chosen": {each: solver_to_dict(solver) for each, solver in chosen.items()},
-            "points": [_to_dict(point, point in fastest) for point in points],
+            "points": [point_to_dict(point, point in fastest) for point in points],
         }
         write_json(options.json, record)
     if options.plot is not None:
-        from seqbraid.cli.bench.drawing import draw_scaling
+        from seqbraid.bench.drawing import draw_scaling
 
         draw_scaling(points, fastest, options.error_bound, title, options.plot)
-
-
-def _print_points(
-    points: Sequence[ScalingPoint], fastest: Sequence[ScalingPoint], show_all: bool, error_bound: float
-) -> None:
-    header = [
-        "ranks",
-        "coarsening",
-        "Serial()",
-        "MGRIT(), simulated",
-        "predicted",
-        "speedup",
-        "comp:comm",
-        "states error",
-        "gradient error",
-        "",
-    ]
-    shown = list(points) if show_all else list(fastest)
-    if not show_all:
-        # A number of ranks for which nothing is good enough still has its line: the least error there is.
-        for ranks in {point.ranks for point in points} - {point.ranks for point in fastest}:
-            shown.append(min((point for point in points if point.ranks == ranks), key=_error))
-        shown.sort(key=lambda point: point.ranks)
-    table = []
-    for point in shown:
-        remarks = ["auto"] if point.chosen else []
-        if point.times is None:
-            remarks.append("diverged")
-        elif not point.within(error_bound):
-            remarks.append(f"error above {error_bound:g}")
-        if show_all and point in fastest:
-            remarks.append("fastest")
-        if point.idle_ranks:
-            remarks.append(f"{point.idle_ranks} of the ranks idle")
-        table.append(
-            [
-                str(point.ranks),
-                "-" if point.levels == 1 else str(point.coarsening),
-                in_brackets(point.serial, 1e3),
-                in_brackets(point.times, 1e3),
-                "-" if point.predicted_seconds is None else short(1e3 * point.predicted_seconds),
-                short(point.speedup),
-                short(point.compute_to_communication),
-                "-" if point.states_error is None else f"{point.states_error:.1e}",
-                "-" if point.gradient_error is None else f"{point.gradient_error:.1e}",
-                ", ".join(remarks),
-            ]
-        )
-    print_table(header, table, text_last=True)
-
-
-def _error(point: ScalingPoint) -> float:
-    return float("inf") if point.gradient_error is None else point.gradient_error
-
-
-def _to_dict(point: ScalingPoint, fastest: bool) -> dict[str, Any]:
-    return {
-        **vars(point),
-        "serial": times_to_dict(point.serial),
-        "times": times_to_dict(point.times),
-        "speedup": point.speedup,
-        "diverged": point.times is None,
-        "fastest_within_bound": fastest,
-    }
+        print(f"{options.plot} written")

@@ -20,27 +20,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from seqbraid.cli.arguments import add_mgrit_arguments, whole
 from seqbraid.cli.bench.output import (
     add_layer_arguments,
     add_measuring_arguments,
     conditions,
-    in_brackets,
-    print_table,
     require_one_process,
     set_up,
-    short,
     size,
-    times_to_dict,
     write_json,
 )
 from seqbraid.cli.solvers import describe_solver, mgrit_from_options
-
-if TYPE_CHECKING:
-    from seqbraid.bench import Comparison, Doubling, ProfileLine, UnequalLengths
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -56,7 +47,6 @@ _SIZES = (
 )
 _SIZE_OF_LENGTHS = (2000, 16, 64, 64)
 _SIZE_OF_DOUBLING = (1, 9, 64)
-_LABELS = {"torch": "torch.nn.GRU", "serial": "Serial()", "mgrit": "MGRIT()", "jax": "JAX scan"}
 
 
 def _doubling(text: str) -> list[int]:
@@ -106,6 +96,13 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from seqbraid import bench
+    from seqbraid.bench.records import comparison_to_dict, doubling_to_dict, lengths_to_dict
+    from seqbraid.bench.tables import (
+        table_of_comparisons,
+        table_of_doubling,
+        table_of_lengths,
+        table_of_profiles,
+    )
     from seqbraid.mgrit import Serial
     from seqbraid.progress import progress_bar
 
@@ -144,114 +141,26 @@ def run(options: argparse.Namespace) -> None:
         f"floor: the matrix products alone, at {rate / 1e9:.3g} GFlop/s as one product of 2048 x 2048 "
         "matrices has here\n"
     )
-    _print_comparisons(rows, rate)
-    _print_lengths(lengths)
-    _print_doubling(doubling)
-    _print_profiles(profiles)
+    print(
+        *table_of_comparisons(rows, rate),
+        *table_of_lengths(lengths),
+        *table_of_doubling(doubling),
+        *table_of_profiles(profiles),
+        sep="\n",
+    )
     if options.json is not None:
         record = {
             **conditions(options),
             "solver": dataclasses.asdict(solver),
             "product_flops_per_second": rate,
-            "sizes": [_comparison_to_dict(row, rate) for row in rows],
-            "lengths": [_lengths_to_dict(row) for row in lengths],
-            "doubling": [_doubling_to_dict(row) for row in doubling],
+            "sizes": [comparison_to_dict(row, rate) for row in rows],
+            "lengths": [lengths_to_dict(row) for row in lengths],
+            "doubling": [doubling_to_dict(row) for row in doubling],
             "profiles": {name: [vars(line) for line in lines] for name, lines in profiles.items()},
         }
         write_json(options.json, record)
     if options.plot is not None:
-        from seqbraid.cli.bench.drawing import draw_serial
+        from seqbraid.bench.drawing import draw_serial
 
-        draw_serial(rows, doubling, rate, _LABELS, measured_with, options.plot)
-
-
-def _print_comparisons(rows: Sequence[Comparison], rate: float) -> None:
-    header = ["T,B,I,H", *_LABELS.values(), "floor", "torch/Serial", "torch/MGRIT", "MGRIT's gradient error"]
-    table = []
-    for row in rows:
-        cells = [
-            in_brackets(row.times[name], 1e6 / row.size.T) if name in row.times else "not installed"
-            for name in _LABELS
-        ]
-        ratios = [short(row.ratio(name)) for name in ("serial", "mgrit")]
-        floor = short(row.floor_microseconds(rate))
-        table.append([str(row.size), *cells, floor, *ratios, f"{row.gradient_error:.0e}"])
-    print_table(header, table)
-
-
-def _print_lengths(rows: Sequence[UnequalLengths]) -> None:
-    if not rows:
-        return
-    print("sequences of unequal length: microseconds a step, equal -> unequal, and their ratio")
-    header = ["T,B,I,H", "valid steps"]
-    names = ("torch", "serial", "mgrit")
-    for name in names:
-        header += [_LABELS[name], "ratio"]
-    table = []
-    for row in rows:
-        cells = [str(row.size), f"{row.valid_share:.0%}"]
-        for name in names:
-            equal, unequal = (
-                short(1e6 * row.times[name, kind].median / row.size.T) for kind in ("equal", "unequal")
-            )
-            cells += [f"{equal} -> {unequal}", short(row.ratio(name))]
-        table.append(cells)
-    print_table(header, table)
-
-
-def _print_doubling(rows: Sequence[Doubling]) -> None:
-    if not rows:
-        return
-    print("longer and longer sequences: milliseconds a pass, and the factor to the line above")
-    header = ["T,B,I,H", "Serial()", "factor", "MGRIT()", "factor"]
-    table = []
-    for row in rows:
-        cells = [str(row.size)]
-        for name in ("serial", "mgrit"):
-            cells += [in_brackets(row.times[name], 1e3), short(row.factors[name])]
-        table.append(cells)
-    print_table(header, table)
-
-
-def _print_profiles(profiles: dict[str, list[ProfileLine]]) -> None:
-    for name, lines in profiles.items():
-        print(f"where a pass of {name} spends its time, in milliseconds")
-        table = [
-            [f"{1e3 * line.own_seconds:.2f}", f"{1e3 * line.seconds:.2f}", str(line.calls), line.where]
-            for line in lines
-        ]
-        print_table(["itself", "with its calls", "calls", "function"], table, text_last=True)
-
-
-def _comparison_to_dict(row: Comparison, rate: float) -> dict[str, Any]:
-    from seqbraid.bench import flops_per_step
-
-    return {
-        **vars(row.size),
-        "times": {name: times_to_dict(row.times.get(name)) for name in _LABELS},
-        "microseconds_per_step": {
-            name: row.microseconds(name) if name in row.times else None for name in _LABELS
-        },
-        "torch_over": {name: row.ratio(name) for name in ("serial", "mgrit")},
-        "flops_per_step": flops_per_step(row.size),
-        "floor_microseconds_per_step": row.floor_microseconds(rate),
-        "mgrit_gradient_error": row.gradient_error,
-    }
-
-
-def _lengths_to_dict(row: UnequalLengths) -> dict[str, Any]:
-    names = ("torch", "serial", "mgrit")
-    return {
-        **vars(row.size),
-        "valid_share": row.valid_share,
-        "times": {
-            name: {kind: times_to_dict(row.times[name, kind]) for kind in ("equal", "unequal")}
-            for name in names
-        },
-        "unequal_over_equal": {name: row.ratio(name) for name in names},
-    }
-
-
-def _doubling_to_dict(row: Doubling) -> dict[str, Any]:
-    times = {name: times_to_dict(each) for name, each in row.times.items()}
-    return {**vars(row.size), "times": times, "factors": dict(row.factors)}
+        draw_serial(rows, doubling, rate, measured_with, options.plot)
+        print(f"{options.plot} written")

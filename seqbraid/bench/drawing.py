@@ -1,4 +1,4 @@
-"""The figures of `--plot`."""
+"""Pictures of what was measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqbraid.bench import Comparison, Doubling, ParallelRun, ScalingPoint
+from seqbraid.bench.parallel import ParallelRun
+from seqbraid.bench.scaling import ScalingPoint
+from seqbraid.bench.serial import Comparison, Doubling
+from seqbraid.bench.tables import LABELS
 from seqbraid.plots.figure import pyplot, save_figure
 
 __all__ = ["draw_features", "draw_parallel", "draw_scaling", "draw_serial"]
@@ -16,7 +19,6 @@ def draw_serial(
     rows: Sequence[Comparison],
     doubling: Sequence[Doubling],
     rate: float,
-    labels: Mapping[str, str],
     title: str,
     path: Path,
 ) -> None:
@@ -27,7 +29,7 @@ def draw_serial(
     )
     bars = {
         label: {row: rows[row].microseconds(name) for row in range(len(rows)) if name in rows[row].times}
-        for name, label in labels.items()
+        for name, label in LABELS.items()
     }
     bars = {label: heights for label, heights in bars.items() if heights}
     bars["floor"] = {row: rows[row].floor_microseconds(rate) for row in range(len(rows))}
@@ -37,7 +39,7 @@ def draw_serial(
         for name in ("serial", "mgrit"):
             steps = [row.size.T for row in doubling]
             axes[0, 1].loglog(
-                steps, [row.times[name].median for row in doubling], marker="o", label=labels[name]
+                steps, [row.times[name].median for row in doubling], marker="o", label=LABELS[name]
             )
         axes[0, 1].set_xscale("log", base=2)
         axes[0, 1].set(xlabel="steps", ylabel="seconds, forward and backward")
@@ -124,4 +126,3 @@ def _finish(figure: Any, axes: Iterable[Any], title: str, path: Path) -> None:
         axis.set_axisbelow(True)
     figure.suptitle(title, fontsize=8)
     save_figure(figure, path)
-    print(f"{path} written")
