@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import runpy
 import shutil
 import signal
 import subprocess
@@ -73,13 +74,20 @@ class SharedRanks:
 
     def main(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run `seqbraid WORDS...` on the ranks; for commands that end well, and with an exit code of 0."""
-        answers = self.call(run_command, list(words), variables=variables)
-        codes = [answer.value for answer in answers]
-        if any(codes):
+        done = self._completed(self.call(run_command, list(words), variables=variables))
+        if done.returncode:
             # MPI has ended in this job.
             self.stop()
+        return done
+
+    def script(self, path: Path) -> subprocess.CompletedProcess[str]:
+        """Run a Python script on the ranks."""
+        return self._completed(self.call(run_script, path))
+
+    def _completed(self, answers: Sequence[Answer]) -> subprocess.CompletedProcess[str]:
+        code = next((answer.value for answer in answers if answer.value), 0)
         out, err = ("".join(getattr(answer, name) for answer in answers) for name in ("stdout", "stderr"))
-        return subprocess.CompletedProcess(words, next(filter(None, codes), 0), out, err)
+        return subprocess.CompletedProcess([], code, out, err)
 
     def stop(self) -> None:
         """End the job."""
@@ -96,6 +104,10 @@ def run_command(words: list[str]) -> int:
         return main(words)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+
+
+def run_script(path: Path) -> None:
+    runpy.run_path(str(path), run_name="__main__")
 
 
 class _Job:

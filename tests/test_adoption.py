@@ -7,7 +7,7 @@ import difflib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 from launching import ROOT, run_ranks
 from reference import relative_error
+from shared_ranks import SharedRanks
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -34,12 +35,6 @@ def epochs(printed: str) -> dict[str, list[float]]:
     found = LINE.findall(printed)
     assert [int(epoch) for epoch, _, _ in found] == [1, 2, 3]
     return {"loss": [float(loss) for _, loss, _ in found], "accuracy": [float(each) for _, _, each in found]}
-
-
-def run(ranks: int, script: Path) -> dict[str, list[float]]:
-    done = run_ranks(ranks, "-m", "mpi4py", str(script))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return epochs(done.stdout)
 
 
 @pytest.fixture(autouse=True)
@@ -73,13 +68,14 @@ def test_the_plain_script_learns_and_prints_what_the_page_shows(plain: dict[str,
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_the_parallel_script_trains_alike_with_the_serial_solver(
-    ranks: int, plain: dict[str, Any], folder: Path
+    ranks: int, plain: dict[str, Any], folder: Path, shared_ranks: Callable[[int], SharedRanks]
 ) -> None:
     text = PARALLEL.read_text(encoding="utf-8")
     serial, replaced = re.subn(r"^solver = .*$", "solver = sb.Serial()", text, flags=re.MULTILINE)
     assert replaced == 1
     (folder / "serial.py").write_text(serial, encoding="utf-8")
-    assert run(ranks, folder / "serial.py")["loss"] == pytest.approx(plain["loss"], rel=1e-4)
+    found = epochs(shared_ranks(ranks).script(folder / "serial.py").stdout)
+    assert found["loss"] == pytest.approx(plain["loss"], rel=1e-4)
     weights = torch.load(folder / "classifier.pt", weights_only=True)
     assert weights.keys() == plain["weights"].keys()
     for name, value in plain["weights"].items():
@@ -87,7 +83,9 @@ def test_the_parallel_script_trains_alike_with_the_serial_solver(
 
 
 def test_the_parallel_script_trains_closely_with_mgrit(plain: dict[str, Any]) -> None:
-    found = run(2, PARALLEL)
+    done = run_ranks(2, "-m", "mpi4py", str(PARALLEL))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = epochs(done.stdout)
     assert found["loss"] == pytest.approx(plain["loss"], abs=0.01)
     assert found["loss"] != plain["loss"]  # it is MGRIT that ran
     assert found["accuracy"][-1] > 0.95

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from launching import run_ranks
+from shared_ranks import RunMain
 
 from preprocess.figures import CLASSES, generate
 from seqbraid.cli.main import main
@@ -21,11 +21,10 @@ MODEL = ["--cell", "implicit", "--hidden-size", "8", "--num-layers", "2", "--lr"
 TRAINING = ["--epochs", "3", "--batch-size", "10", "--seed", "3"]
 MGRIT = ["--solver", "mgrit", "--coarsening", "2", "--forward-iterations", "3", "--backward-iterations", "3"]
 BACKBONE = ["--backbone", "squeezenet1_1", "--weights", "random:0", "--layer", "pool"]
-COMMAND = ("-m", "seqbraid.cli.main")
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def job(tmp_path_factory: pytest.TempPathFactory, run_main: RunMain) -> Path:
     """Return a folder with videos, features and three runs: serial, padded, and MGRIT on two ranks."""
     folder = tmp_path_factory.mktemp("job")
     generate(folder / "videos", clips_per_class=4, frames=9, size=32, progress=False)
@@ -37,7 +36,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = ["train", features, *MODEL, *TRAINING, "--pad", pad, "--output", str(folder / name)]
         assert main(words) == 0
     parallel = ["train", features, *MODEL, *TRAINING, *MGRIT, "--output", str(folder / "mgrit")]
-    done = run_ranks(2, *COMMAND, *parallel, timeout=120)
+    done = run_main(2, *parallel)
     assert done.returncode == 0, done.stderr
     assert "2 ranks x 1 thread, MGRIT with coarsening 2" in done.stdout
     return folder
@@ -104,8 +103,8 @@ def test_evaluation_repeats_the_accuracy_of_the_training(
         assert f"  top-5 {expected['test_top5']:.4f}  " in said
 
 
-def test_evaluation_on_two_ranks_repeats_that_of_a_parallel_training(job: Path) -> None:
-    done = run_ranks(2, *COMMAND, "evaluate", str(job / "mgrit"), str(job / "features"), timeout=120)
+def test_evaluation_on_two_ranks_repeats_that_of_a_parallel_training(job: Path, run_main: RunMain) -> None:
+    done = run_main(2, "evaluate", str(job / "mgrit"), str(job / "features"))
     assert done.returncode == 0, done.stderr
     last = epochs_of(job / "mgrit")[-1]
     assert f"test: accuracy {last['test_accuracy']:.4f}  loss {last['test_loss']:.4f}" in done.stdout

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from launching import ROOT, run_ranks
+from launching import ROOT
+from shared_ranks import RunMain
 
 from seqbraid.cli.config import add_config_argument
 from seqbraid.cli.main import main
@@ -243,12 +244,12 @@ def test_a_signal_saves_a_checkpoint_and_ends_cleanly(name: str, write_arrays: W
 
 
 def test_ranks_go_on_bit_for_bit_and_other_numbers_of_them_to_the_solvers_accuracy(
-    write_arrays: Write, tmp_path: Path
+    write_arrays: Write, tmp_path: Path, run_main: RunMain
 ) -> None:
     data = str(write_arrays())
 
     def ranks(count: int, *words: object) -> Any:
-        done = run_ranks(count, "-m", "seqbraid.cli.main", "train", *map(str, words), timeout=120)
+        done = run_main(count, "train", *map(str, words))
         assert done.returncode == 0, done.stderr
         return done
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shared_ranks import RunMain
 
 from preprocess.backbones import load_backbone
 from preprocess.clips import SplitOptions
@@ -20,6 +21,7 @@ from preprocess.extract import ExtractOptions, extract
 from preprocess.pipeline import Sampling
 from preprocess.unseen import backbone_from_options, features_of_clips
 from seqbraid.cli import preprocess as command
+from seqbraid.cli.main import main
 from seqbraid.comm import SingleProcess
 from seqbraid.data.store import FeatureStore
 from seqbraid.errors import DataError, OptionsError
@@ -319,40 +321,14 @@ def test_the_command_lists_the_backbones_there_are() -> None:
     assert (tuple(SUBSETS), DTYPES) == (command._SUBSETS, command._DTYPES)
 
 
-DRIVER = """
-import argparse, sys
-from seqbraid.cli import preprocess
-parser = argparse.ArgumentParser()
-preprocess.add_arguments(parser)
-from seqbraid.messages import messages_shown
-with messages_shown():
-    preprocess.run(parser.parse_args())
-"""
-
-
-def mpiexec() -> str:
-    beside = Path(sys.executable).with_name("mpiexec")
-    found = str(beside) if beside.exists() else shutil.which("mpiexec")
-    if found is None:
-        pytest.skip("no mpiexec beside the interpreter or on PATH")
-    return found
-
-
-def test_two_ranks_write_the_bytes_of_one(videos: Path, tmp_path: Path) -> None:
+def test_two_ranks_write_the_bytes_of_one(videos: Path, tmp_path: Path, run_main: RunMain) -> None:
     (videos / "jump" / "clip 2.avi").write_bytes(b"")
-    root = Path(__file__).resolve().parents[2]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    outputs = []
-    for launcher, name in (([], "one"), ([mpiexec(), "-n", "2"], "two")):
-        line = [*launcher, sys.executable, "-c", DRIVER, str(videos), str(tmp_path / name), *ARGUMENTS]
-        result = subprocess.run(
-            line, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert result.returncode == 0, result.stderr
-        outputs.append(result.stdout)
+    assert main(["preprocess", str(videos), str(tmp_path / "one"), *ARGUMENTS]) == 0
+    done = run_main(2, "preprocess", str(videos), str(tmp_path / "two"), *ARGUMENTS)
+    assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
-    assert "2 ranks" in outputs[1]
-    assert outputs[1].count("clips are in") == 1
+    assert "2 ranks" in done.stdout
+    assert done.stdout.count("clips are in") == 1
 
 
 def test_help_does_not_wait_for_torchvision() -> None:
