@@ -1,0 +1,1 @@
+"""What trainings tell, one by one and side by side; reads run folders, and needs neither data nor weights."""
