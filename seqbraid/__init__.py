@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         local_slice,
     )
     from seqbraid.rnn import GRU, sum_gradients
+    from seqbraid.train import load_run
 
 __all__ = [
     "GRU",
@@ -30,6 +31,7 @@ __all__ = [
     "SolveReport",
     "SolverDivergedError",
     "SolverDivergedWarning",
+    "load_run",
     "local_slice",
     "sum_gradients",
 ]
@@ -40,6 +42,7 @@ _HOMES = {
     "ProcessGrid": "seqbraid.comm",
     "SeqbraidError": "seqbraid.errors",
     "SimulatedWorld": "seqbraid.comm",
+    "load_run": "seqbraid.train",
     "sum_gradients": "seqbraid.rnn",
 }
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from seqbraid.cli.arguments import (
     add_grid_arguments,
@@ -64,52 +65,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print loss and accuracy."""
-    from seqbraid.cli.inference import both_inferences, table_of_classes, table_of_inferences
-    from seqbraid.cli.runs import load_run, open_for_run, padding_of_run
-    from seqbraid.cli.slices import grid_from_options, take_slice
+    from seqbraid.cli.slices import grid_from_options
     from seqbraid.comm import world
-    from seqbraid.data.padding import pad_part, padded_steps
-    from seqbraid.errors import DataError, OptionsError
-    from seqbraid.options import MGRIT, solver_from_dict
+    from seqbraid.errors import OptionsError
+    from seqbraid.options import MGRIT
     from seqbraid.threads import set_threads
-    from seqbraid.train import Batches, RunFolder, evaluate
+    from seqbraid.train import load_run
+    from seqbraid.train.tables import line_of_evaluation, table_of_classes, table_of_inferences
 
     communicator = world()
     set_threads(options.threads)
     grid = grid_from_options(options, communicator)
-    trained = RunFolder(options.run_folder).options()
-    dataset = open_for_run(options.run_folder, trained, options.data, options.split)
-    padding, trained_steps = padding_of_run(options.run_folder, trained)
-    padding = options.pad or padding
-    steps = padded_steps(dataset, padding)
-    if padding != "lengths" and trained_steps not in (None, steps):
-        raise DataError(
-            f"{options.data} has room for {steps} steps, but {options.run_folder} was trained on sequences "
-            f"padded to {trained_steps}; give data with room for {trained_steps}, or take --pad lengths"
-        )
+    trained = load_run(options.run_folder, options.which)
     if options.side_by_side:
         if options.solver == "serial":
             raise OptionsError("--side-by-side measures with MGRIT too; leave --solver serial out")
         options.solver = "mgrit"
-    solver = solver_from_options(options, solver_from_dict(trained["solver"]))
-    held = take_slice(steps, solver, grid)
-    model, standardise = load_run(options.run_folder, options.which, solver, grid)
-    part = dataset.train if options.part == "train" else dataset.test
-    part = pad_part(part, steps, padding, standardise.mean.numpy())
-    batches = Batches(part, held, standardise, options.batch_size, grid)
+    solver = solver_from_options(options, trained.solver)
+    name = "mgrit" if isinstance(solver, MGRIT) else "serial"
+    how: dict[str, Any] = {each: getattr(options, each) for each in ("part", "split", "pad", "batch_size")}
     if options.side_by_side and isinstance(solver, MGRIT):
-        found = both_inferences(model, batches, solver)
-        text, result = f"{options.part}: {len(part)} sequences\n{table_of_inferences(found)}", found["mgrit"]
+        found = trained.evaluate_both_ways(options.data, solver=solver, comm=grid, **how)
+        result = found["mgrit"]
+        text = f"{options.part}: {result.sequences} sequences\n{table_of_inferences(found)}"
     else:
-        result = evaluate(model, batches)
-        top5 = "" if result.top5 is None else f"  top-5 {result.top5:.4f}"
-        residual = f"  residual {result.residual:.1e}" if isinstance(solver, MGRIT) else ""
-        text = (
-            f"{options.part}: accuracy {result.accuracy:.4f}  loss {result.loss:.4f}{top5}  "
-            f"{len(part)} sequences  {result.seconds:.1f} s{residual}"
-        )
+        result = trained.evaluate(options.data, solver=solver, comm=grid, **how)
+        text = f"{options.part}: {line_of_evaluation(result, name)}"
     if communicator.rank == 0:
         print(text, flush=True)
         if options.classes:
-            print(f"class by class, {'mgrit' if isinstance(solver, MGRIT) else 'serial'} inference:")
-            print(table_of_classes(result, dataset.class_names), flush=True)
+            print(f"class by class, {name} inference:")
+            print(table_of_classes(result, trained.class_names), flush=True)

@@ -14,10 +14,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqbraid.cli.arguments import add_threads_argument, whole
+
+if TYPE_CHECKING:
+    from seqbraid.train import Run
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -52,64 +56,49 @@ def run(options: argparse.Namespace) -> None:
     from seqbraid.comm import launched_ranks
     from seqbraid.errors import DataError, OptionsError
     from seqbraid.threads import set_threads
-    from seqbraid.train import RunFolder
+    from seqbraid.train import load_run
 
     if launched_ranks() > 1:
         raise OptionsError(
             f"predict takes one process, not {launched_ranks()} ranks; start it without mpiexec"
         )
     set_threads(options.threads)
-    trained = RunFolder(options.run_folder).options()
+    trained = load_run(options.run_folder, options.which)
     # Before the backbone, which takes seconds to load.
     failures = [f"{path} is not a file" for path in options.clips if not path.is_file()]
     clips = [path for path in options.clips if path.is_file()]
     if clips:
-        failures += _predict(clips, trained, options)
+        failures += _predict(trained.load(), clips, options)
     if failures:
         head = f"{len(failures)} of {len(options.clips)} clips cannot be read:"
         raise DataError(failures[0] if len(options.clips) == 1 else "\n  ".join([head, *failures]))
 
 
-def _predict(clips: list[Path], trained: dict[str, Any], options: argparse.Namespace) -> list[str]:
+def _predict(trained: Run, clips: list[Path], options: argparse.Namespace) -> list[str]:
     """Print the top classes of each clip, and return what is wrong with those that cannot be read."""
-    import torch
-
-    from seqbraid.cli.runs import load_run, padding_of_run
-    from seqbraid.comm import ProcessGrid
-    from seqbraid.data.padding import pad_sequence
     from seqbraid.errors import DataError
-    from seqbraid.mgrit import Serial
 
-    padding, steps = padding_of_run(options.run_folder, trained)
-    model, standardise = load_run(options.run_folder, options.which, Serial(), ProcessGrid())
-    read = _reader(trained, options.weights)
-    failures = []
+    read, failures = _reader(trained, options.weights), []
     for path in clips:
         try:
             sequence = read(path)
-            if steps is not None and len(sequence) > steps:
-                raise DataError(
-                    f"{path} has {len(sequence)} steps, but {options.run_folder} was trained on sequences "
-                    f"padded to {steps}; cut it to at most {steps}"
-                )
+            prediction = trained.predict(sequence, [str(path)])
         except DataError as error:
             failures.append(str(error))
             continue
-        padded = pad_sequence(sequence, steps or len(sequence), padding, standardise.mean.numpy())
-        with torch.no_grad():
-            logits = model(standardise(torch.from_numpy(padded)).unsqueeze(1))[0]
-        probabilities = logits.softmax(dim=0)
         print(f"{path} ({len(sequence)} steps)")
-        for index in probabilities.argsort(descending=True)[: options.top].tolist():
-            print(f"  {probabilities[index]:6.1%}  {trained['class_names'][index]}")
+        for name, probability in prediction.top(options.top):
+            print(f"  {probability:6.1%}  {name}")
     return failures
 
 
-def _reader(trained: dict[str, Any], weights: str | None) -> Callable[[Path], Any]:
+def _reader(trained: Run, weights: str | None) -> Callable[[Path], Any]:
     """Return read(path) -> (T, F) float32 for what the run was trained on; it raises `DataError`."""
-    features, feature_size = trained["features"], trained["model"]["feature_size"]
+    features = trained.options["features"]
     if "backbone" not in features:
-        return lambda path: _read_array(path, feature_size)
+        from seqbraid.data.sequence import read_sequence
+
+        return partial(read_sequence, feature_size=trained.options["model"]["feature_size"])
 
     from preprocess.pipeline import Sampling
     from preprocess.unseen import backbone_from_options, features_of_clips
@@ -117,35 +106,3 @@ def _reader(trained: dict[str, Any], weights: str | None) -> Callable[[Path], An
     backbone = backbone_from_options(features, weights)
     sampling = Sampling.of(features)
     return lambda path: features_of_clips([path], backbone, sampling)[0]
-
-
-def _read_array(path: Path, feature_size: int) -> Any:
-    import zipfile
-
-    import numpy as np
-
-    from seqbraid.data.arrays import LARGEST
-    from seqbraid.errors import DataError
-
-    try:
-        array = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} is not a .npy array of plain numbers, which this run was trained on"
-        ) from error
-    if (
-        not isinstance(array, np.ndarray)
-        or array.ndim != 2
-        or array.shape[1] != feature_size
-        or not len(array)
-        or array.dtype.kind not in "iuf"
-    ):
-        given = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
-        raise DataError(f"{path} is {given}; expected real numbers of shape (T, {feature_size})")
-    with np.errstate(over="ignore"):  # beyond float32's range is beyond 1e30, which is refused
-        values = array.astype(np.float32)
-    if not (np.abs(values) <= LARGEST).all():
-        raise DataError(f"{path} holds nan, inf or values beyond 1e30")
-    return values

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from seqbraid.runs.options import data_of_run, differing_options, flat_options, groups_by_seed
+from seqbraid.runs.record import RunRecord
 from seqbraid.runs.results import LINES, results_of_run
 from seqbraid.text import WIDTH, distinct_names, fits, lines_of_table, shown, tables_by_rows
-from seqbraid.runs.record import RunRecord
 
 __all__ = ["csv_of_runs", "report_of_runs"]
 

@@ -6,6 +6,7 @@ from seqbraid.train.evaluation import Evaluation, evaluate
 from seqbraid.train.interruption import Interruption
 from seqbraid.train.model import ModelOptions, SequenceClassifier
 from seqbraid.train.options import TrainingOptions
+from seqbraid.train.run import Prediction, Run, load_run
 from seqbraid.train.run_folder import RunFolder
 from seqbraid.train.trainer import NonFiniteError, Trainer, TrainingData, TrainingStoppedError
 
@@ -17,6 +18,8 @@ __all__ = [
     "Interruption",
     "ModelOptions",
     "NonFiniteError",
+    "Prediction",
+    "Run",
     "RunFolder",
     "SequenceClassifier",
     "TimeSlice",
@@ -25,4 +28,5 @@ __all__ = [
     "TrainingOptions",
     "TrainingStoppedError",
     "evaluate",
+    "load_run",
 ]

@@ -35,6 +35,11 @@ class Evaluation:
     seconds: float
 
     @property
+    def sequences(self) -> int:
+        """The number of sequences that were measured."""
+        return int(self.confusion.sum())
+
+    @property
     def accuracy(self) -> float:
         """The share of sequences that were recognised, 0 to 1."""
         return float(np.trace(self.confusion) / self.confusion.sum())

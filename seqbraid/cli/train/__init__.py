@@ -58,7 +58,6 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace, interruption: Interruption) -> None:
-    from seqbraid.cli.inference import both_inferences, table_of_inferences
     from seqbraid.cli.train.reporting import line_of_epoch
     from seqbraid.cli.train.results import Results
     from seqbraid.cli.train.setup import Setup
@@ -67,6 +66,8 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
     from seqbraid.messages import share_warnings
     from seqbraid.mgrit import MGRIT
     from seqbraid.train import Batches, Evaluation, RunFolder, Trainer
+    from seqbraid.train.inference import both_inferences
+    from seqbraid.train.tables import table_of_inferences
 
     communicator = world()
     folder = RunFolder(options.output)

@@ -6,13 +6,13 @@ import argparse
 from typing import Any
 
 from seqbraid.cli.config import CONFIG, write_config
-from seqbraid.cli.runs import open_for_run
 from seqbraid.cli.train.arguments import BESIDE
 from seqbraid.cli.train.setup import Setup
 from seqbraid.comm import Communicator, on_rank_zero
 from seqbraid.data.dataset import Dataset, open_dataset
 from seqbraid.errors import OptionsError
 from seqbraid.train import RunFolder
+from seqbraid.train.trained_on import open_for_run
 
 __all__ = ["begin", "open_data", "resumes"]
 
