@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from seqbraid.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from seqbraid.cells import Cell
     from seqbraid.comm import ProcessGrid, SimulatedWorld
     from seqbraid.errors import SeqbraidError
     from seqbraid.mgrit import (
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
         SolveReport,
         local_slice,
     )
-    from seqbraid.rnn import GRU, sum_gradients
+    from seqbraid.rnn import GRU, Recurrent
+    from seqbraid.solve import sum_gradients
     from seqbraid.train import load_run
 
 __all__ = [
     "GRU",
     "MGRIT",
+    "Cell",
     "ProcessGrid",
+    "Recurrent",
     "SeqbraidError",
     "Serial",
     "SimulatedWorld",
@@ -37,13 +41,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Cell": "seqbraid.cells",
     "GRU": "seqbraid.rnn",
     "MGRIT": "seqbraid.rnn.auto",
     "ProcessGrid": "seqbraid.comm",
+    "Recurrent": "seqbraid.rnn",
     "SeqbraidError": "seqbraid.errors",
     "SimulatedWorld": "seqbraid.comm",
     "load_run": "seqbraid.train",
-    "sum_gradients": "seqbraid.rnn",
+    "sum_gradients": "seqbraid.solve",
 }
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqbraid.cells import Propagator
-from seqbraid.kernels import Intervals, Sweeps
+from seqbraid.kernels import GRUKernel, Intervals
 
 Counts = int | Tensor
 
@@ -68,7 +68,7 @@ class Tensors:
         self.factors = normal(T, B, 5, H, scale=0.5)
 
 
-def forward(sweeps: Sweeps, case: Case, tensors: Tensors) -> dict[str, Tensor]:
+def forward(sweeps: GRUKernel, case: Case, tensors: Tensors) -> dict[str, Tensor]:
     """Return all that a forward sweep leaves; what it does not write stays nan."""
     a = tensors.a
     states = a.new_full((case.T, case.B, case.H), torch.nan)
@@ -88,7 +88,7 @@ def forward(sweeps: Sweeps, case: Case, tensors: Tensors) -> dict[str, Tensor]:
     return {"ends": ends, "states": states, "factors": factors}
 
 
-def adjoint(sweeps: Sweeps, case: Case, tensors: Tensors) -> dict[str, Tensor]:
+def adjoint(sweeps: GRUKernel, case: Case, tensors: Tensors) -> dict[str, Tensor]:
     """Return all that an adjoint sweep leaves, against the order of the case."""
     factors = tensors.factors
     cotangents = factors.new_full((case.T, case.B, case.H), torch.nan)
@@ -101,7 +101,7 @@ def adjoint(sweeps: Sweeps, case: Case, tensors: Tensors) -> dict[str, Tensor]:
         direct=tensors.direct,
         source=tensors.source,
         cotangents=cotangents,
-        gates=gates,
+        gate_cotangents=gates,
     )
     return {"ends": ends, "cotangents": cotangents, "gates": gates}
 

@@ -1,22 +1,32 @@
-"""Cells in plain PyTorch: the readable truth that every kernel is checked against."""
+"""Cells in plain PyTorch, one file each: the readable truth that every kernel is checked against."""
 
+from seqbraid.cells.base import Cell, CoarsePropagator, Parameters, State, StepCount
 from seqbraid.cells.gru import (
     CellKind,
+    GRUCell,
     Propagator,
     PropagatorKind,
-    StepCount,
     adjoint_step,
+    candidate_share,
     gate_cotangents,
     linearise,
     step,
 )
+from seqbraid.cells.tanh_rnn import TanhRNN
 
 __all__ = [
+    "Cell",
     "CellKind",
+    "CoarsePropagator",
+    "GRUCell",
+    "Parameters",
     "Propagator",
     "PropagatorKind",
+    "State",
     "StepCount",
+    "TanhRNN",
     "adjoint_step",
+    "candidate_share",
     "gate_cotangents",
     "linearise",
     "step",

@@ -1,4 +1,4 @@
-"""The GRU propagators and their adjoints in plain PyTorch: the readable truth, on any device and dtype.
+"""The GRU: its propagators and their adjoints in plain PyTorch, on any device and dtype.
 
 Every propagator is one blend of the state h and the candidate n, with the gates of `torch.nn.GRU`:
 
@@ -14,17 +14,21 @@ Shapes: leading dimensions are free and written (...), H hidden units; a is (...
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from seqbraid.cells.base import Cell, CoarsePropagator, Parameters, State, StepCount
+
 __all__ = [
     "CellKind",
+    "GRUCell",
     "Propagator",
     "PropagatorKind",
-    "StepCount",
     "adjoint_step",
+    "candidate_share",
     "gate_cotangents",
     "linearise",
     "step",
@@ -32,8 +36,6 @@ __all__ = [
 
 CellKind = Literal["classic", "implicit"]
 PropagatorKind = Literal["classic", "implicit", "frozen"]
-# The number of fine steps m: one for all rows, or a tensor (..., 1) of whole numbers in the state's dtype.
-StepCount = float | Tensor
 
 
 @dataclass(frozen=True)
@@ -126,3 +128,82 @@ def adjoint_step(factors: Tensor, cotangent: Tensor, w_hh: Tensor) -> Tensor:
 def gate_cotangents(factors: Tensor, cotangent: Tensor) -> Tensor:
     """Return (..., 4, H) of steps whose dL/dh+ (..., H) is known: dL/dg for r, z and n, and dL/da_n."""
     return cotangent.unsqueeze(-2) * factors[..., 1:, :]
+
+
+def candidate_share(alpha: Tensor, m: StepCount) -> Tensor:
+    """Return how much of m frozen steps' candidate depends on the state before the first of them.
+
+    A frozen step takes the candidate n of that state for all m steps, with the weight 1 - alpha^m. But n
+    follows the state, and forgets the first one as the state does. With D = dn/dh, a fine step's Jacobian is
+    about alpha + (1 - alpha) D, whose m-th power is alpha^m + m alpha^(m-1) (1 - alpha) D to first order in
+    D; the ratio of the two weights is returned, for `alpha` (...) the m-th power. As the adjoint's coarse
+    step the plain derivative of a frozen step overestimates what is carried back by far where intervals
+    outlast the memory.
+    """
+    count = m if isinstance(m, float) else m.clamp_min(1)
+    # By logarithms, which keep their digits near alpha = 1. Outside 0 to 1 (a step gamma above 1) there are
+    # none.
+    logarithm = alpha.clamp(torch.finfo(alpha.dtype).tiny, 1.0).log()
+    one_step = logarithm / count
+    share = count * (logarithm - one_step).exp() * torch.expm1(one_step) / torch.expm1(logarithm)
+    return torch.where((alpha < 1) & (alpha >= 0) & (one_step != logarithm), share, 1.0)
+
+
+class GRUCell(Cell):
+    """The GRU as a step of an ODE, with the parameters of `torch.nn.GRU`.
+
+    Args:
+        input_size: I, features a step.
+        hidden_size: H, hidden units.
+        kind: "classic" (default), `torch.nn.GRU` at gamma = 1, or "implicit" (Moon & Cyr, ICLR 2022).
+        gamma: step of the ODE (default 1.0).
+        bias: whether there are biases (default True).
+
+    """
+
+    name = "GRU"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        kind: CellKind = "classic",
+        gamma: float = 1.0,
+        bias: bool = True,
+    ) -> None:
+        if kind not in get_args(CellKind):
+            raise ValueError(f"cell is {kind!r}; expected one of {get_args(CellKind)}")
+        self.input_size = input_size
+        self.state_sizes = (hidden_size,)
+        self.kind: CellKind = kind
+        self.gamma = gamma
+        self.bias = bias
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """See `Cell.parameter_shapes`."""
+        (hidden,) = self.state_sizes
+        shapes: dict[str, tuple[int, ...]]
+        shapes = {"weight_ih": (3 * hidden, self.input_size), "weight_hh": (3 * hidden, hidden)}
+        if self.bias:
+            shapes |= {"bias_ih": (3 * hidden,), "bias_hh": (3 * hidden,)}
+        return shapes
+
+    def propagator(self, coarse: PropagatorKind | None = None) -> Propagator:
+        """Return the fine propagator, or a coarse one of this kind."""
+        return Propagator(coarse or self.kind, self.gamma, self.kind)
+
+    def step(self, x: Tensor, state: State, parameters: Parameters) -> State:
+        """See `Cell.step`."""
+        return self._propagate(x, state, parameters, 1.0, None)
+
+    def coarse_propagators(self) -> dict[str, CoarsePropagator]:
+        """See `Cell.coarse_propagators`."""
+        kinds: tuple[PropagatorKind, ...] = ("frozen", "implicit", "classic")
+        return {kind: partial(self._propagate, coarse=kind) for kind in kinds}
+
+    def _propagate(
+        self, x: Tensor, state: State, parameters: Parameters, m: StepCount, coarse: PropagatorKind | None
+    ) -> State:
+        a = torch.nn.functional.linear(x, parameters["weight_ih"], parameters.get("bias_ih"))
+        w_hh, b_hh = parameters["weight_hh"], parameters.get("bias_hh")
+        return (step(a, state[0], w_hh, b_hh, self.propagator(coarse), m),)

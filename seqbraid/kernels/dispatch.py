@@ -1,19 +1,23 @@
-"""Which kernel serves a device and a dtype."""
+"""Which sweeps serve a cell, and which kernel a device and a dtype."""
 
 from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Mapping
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from seqbraid.cells import Cell, GRUCell
 from seqbraid.errors import OptionsError
+from seqbraid.kernels.generic import GenericSweeps
+from seqbraid.kernels.gru import GRUSweeps
 from seqbraid.kernels.plain import PlainSweeps
-from seqbraid.kernels.protocol import Sweeps
+from seqbraid.kernels.protocol import GRUKernel, Sweeps
 
-__all__ = ["active", "sweeps_for", "why_plain"]
+__all__ = ["active", "gru_kernel", "sweeps_for", "why_plain"]
 
 _CHOICES = ("fused", "plain")
 
@@ -44,8 +48,16 @@ def why_plain(device: torch.device | str = "cpu", dtype: torch.dtype = torch.flo
     return reason
 
 
-def sweeps_for(w_hh: Tensor, b_hh: Tensor | None) -> Sweeps:
-    """Return the sweeps with these weights: compiled on the CPU, in plain PyTorch elsewhere."""
+def sweeps_for(cell: Cell, parameters: Mapping[str, Tensor]) -> Sweeps:
+    """Return the sweeps of a cell with these parameters: its own kernels where it has some, else generic."""
+    # Not of a subclass: it may take other steps.
+    if type(cell) is GRUCell:
+        return GRUSweeps(cell, parameters, gru_kernel(parameters["weight_hh"], parameters.get("bias_hh")))
+    return GenericSweeps(cell, parameters)
+
+
+def gru_kernel(w_hh: Tensor, b_hh: Tensor | None) -> GRUKernel:
+    """Return the GRU's kernel with these weights: compiled on the CPU, in plain PyTorch elsewhere."""
     if active(w_hh.device, w_hh.dtype) == "plain":
         return PlainSweeps(w_hh, b_hh)
     from seqbraid.kernels.fused import FusedSweeps

@@ -1,4 +1,4 @@
-"""The sweeps as compiled calls on PyTorch's tensors, shared by the rank's threads."""
+"""The GRU's sweeps as compiled calls on PyTorch's tensors, shared by the rank's threads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEAST_ROWS = 4
 
 
 class FusedSweeps:
-    """See `Sweeps`; for float32 and float64 on the CPU. Weights are packed at their first use."""
+    """See `GRUKernel`; for float32 and float64 on the CPU. Weights are packed at their first use."""
 
     def __init__(self, w_hh: Tensor, b_hh: Tensor | None) -> None:
         self._w_hh = w_hh.detach()
@@ -35,7 +35,7 @@ class FusedSweeps:
         self._adjoint_weights: tuple[np.ndarray, np.ndarray] | None = None
 
     def project(self, x: Tensor, w_ih: Tensor, b_ih: Tensor | None) -> Tensor:
-        """See `Sweeps.project`."""
+        """See `GRUKernel.project`."""
         kept = self._input_weights
         if kept is None or kept[0] is not w_ih or kept[1] is not b_ih:
             packed = _pack(w_ih.detach().t(), None if b_ih is None else b_ih.detach())
@@ -96,7 +96,7 @@ class FusedSweeps:
         direct: Tensor | None = None,
         source: Tensor | None = None,
         cotangents: Tensor | None = None,
-        gates: Tensor | None = None,
+        gate_cotangents: Tensor | None = None,
         group: slice | None = None,
     ) -> Tensor:
         """See `Sweeps.adjoint`."""
@@ -104,7 +104,10 @@ class FusedSweeps:
             self._adjoint_weights = _pack(self._w_hh, None)
         ends = points.detach().clone(memory_format=torch.contiguous_format)
         batch = points.shape[1]
-        series = [_series(tensor, factors.dtype) for tensor in (factors, direct, source, cotangents, gates)]
+        series = [
+            _series(tensor, factors.dtype)
+            for tensor in (factors, direct, source, cotangents, gate_cotangents)
+        ]
         rows = _rows(ends)
         for piece in intervals.pieces():
             call = partial(

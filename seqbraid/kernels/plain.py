@@ -1,25 +1,26 @@
-"""The sweeps as loops over `cells`: any device, any dtype, and what the compiled ones are compared with."""
+"""The GRU's sweeps as loops over `cells.gru`: any device and dtype; what the compiled are checked by."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from seqbraid.cells import Propagator, StepCount, adjoint_step, gate_cotangents, linearise, step
+from seqbraid.cells import Propagator, StepCount, adjoint_step, linearise, step
+from seqbraid.cells import gate_cotangents as cotangents_of_gates
 from seqbraid.kernels.intervals import Intervals
 
 __all__ = ["PlainSweeps"]
 
 
 class PlainSweeps:
-    """See `Sweeps`."""
+    """See `GRUKernel`."""
 
     def __init__(self, w_hh: Tensor, b_hh: Tensor | None) -> None:
         self._w_hh = w_hh
         self._b_hh = b_hh
 
     def project(self, x: Tensor, w_ih: Tensor, b_ih: Tensor | None) -> Tensor:
-        """See `Sweeps.project`."""
+        """See `GRUKernel.project`."""
         return torch.nn.functional.linear(x, w_ih, b_ih)
 
     def forward(
@@ -64,7 +65,7 @@ class PlainSweeps:
         direct: Tensor | None = None,
         source: Tensor | None = None,
         cotangents: Tensor | None = None,
-        gates: Tensor | None = None,
+        gate_cotangents: Tensor | None = None,
         group: slice | None = None,
     ) -> Tensor:
         """See `Sweeps.adjoint`."""
@@ -77,7 +78,7 @@ class PlainSweeps:
                 _of_group(direct, group),
                 _of_group(source, group),
                 _of_group(cotangents, group),
-                _of_group(gates, group),
+                _of_group(gate_cotangents, group),
             )
             return ends
         for piece in intervals.pieces():
@@ -89,8 +90,8 @@ class PlainSweeps:
                 if cotangents is not None:
                     piece.put(cotangents, k, carried)
                 here = piece.take(factors, k)
-                if gates is not None:
-                    piece.put(gates, k, gate_cotangents(here, carried))
+                if gate_cotangents is not None:
+                    piece.put(gate_cotangents, k, cotangents_of_gates(here, carried))
                 carried = adjoint_step(here, carried, self._w_hh)
                 if source is not None:
                     carried = carried + piece.take(source, k)

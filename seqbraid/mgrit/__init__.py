@@ -3,7 +3,7 @@
 from seqbraid.mgrit.coarse import interval_starts
 from seqbraid.mgrit.grid import Partition, interval_count, local_slice
 from seqbraid.mgrit.neighbours import Neighbours
-from seqbraid.mgrit.problem import Problem, Steps
+from seqbraid.mgrit.problem import CoarseLevel, Problem
 from seqbraid.mgrit.report import DirectionReport, SolverDivergedError, SolverDivergedWarning, SolveReport
 from seqbraid.mgrit.solver import (
     Solution,
@@ -16,6 +16,7 @@ from seqbraid.options import MGRIT, Serial
 
 __all__ = [
     "MGRIT",
+    "CoarseLevel",
     "DirectionReport",
     "Neighbours",
     "Partition",
@@ -25,7 +26,6 @@ __all__ = [
     "SolveReport",
     "SolverDivergedError",
     "SolverDivergedWarning",
-    "Steps",
     "has_diverged",
     "interval_count",
     "interval_starts",

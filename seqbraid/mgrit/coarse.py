@@ -1,9 +1,10 @@
 """The coarse levels: the coarsest is solved in sequence, the others by one V-cycle each.
 
-The coarsest level's steps are gathered from all ranks once, and every rank then takes all of them itself. The
-other form, a pipeline in which each rank hands its last state to the next, does the same steps one after the
-other, and waits for a message at every rank besides: P latencies a solve, where a gathered source costs log2
-P.
+Two ways lead through the coarsest level, and it says itself which is taken (`CoarseLevel.sequential`). Its
+steps are gathered from all ranks once, and every rank then takes all of them itself; or they stay where they
+are, and each rank hands its last state to the next. The pipeline takes the same steps one after the other,
+and waits for a message at every rank besides: P latencies a solve, where a gathered source costs log2 P. It
+is for steps that are too large to be sent.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import torch
 from torch import Tensor
 
 from seqbraid.mgrit.neighbours import Neighbours
-from seqbraid.mgrit.problem import Problem, Steps
+from seqbraid.mgrit.problem import CoarseLevel, Problem
 from seqbraid.options import MGRIT
 
-__all__ = ["CoarseLevels", "interval_starts", "move_points"]
+__all__ = ["CoarseHierarchy", "interval_starts", "move_points"]
 
 
 def move_points(points: Tensor, ends: Tensor, received: Tensor | None, weight: float) -> Tensor:
@@ -41,7 +42,7 @@ def interval_starts(points: Tensor, coarsening: int, short_first: bool) -> Tenso
 
 
 @dataclass
-class CoarseLevels:
+class CoarseHierarchy:
     """Levels 1, 2, ... of a solve, and how often their propagators ran.
 
     `sequences` counts runs through the coarsest level step by step, `batches` evaluations of a level's
@@ -49,7 +50,7 @@ class CoarseLevels:
     `timed()`, without communication.
     """
 
-    levels: list[Steps]
+    levels: list[CoarseLevel]
     options: MGRIT
     short_first: bool
     neighbours: Neighbours
@@ -57,14 +58,14 @@ class CoarseLevels:
     batches: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
     # The coarsest level's steps on all ranks, once they have been gathered.
-    _everything: Steps | None = field(default=None, init=False)
+    _everything: CoarseLevel | None = field(default=None, init=False)
 
     @staticmethod
-    def of(problem: Problem, options: MGRIT, neighbours: Neighbours) -> CoarseLevels:
-        """Build the levels below a problem."""
-        coarse = CoarseLevels([], options, problem.short_first, neighbours)
+    def of(problem: Problem, options: MGRIT, neighbours: Neighbours, for_guess: bool) -> CoarseHierarchy:
+        """Build the levels below a problem; `for_guess` tells whether `guess` will be called."""
+        coarse = CoarseHierarchy([], options, problem.short_first, neighbours)
         with coarse.timed():
-            coarse.levels.append(problem.coarse_steps(options.initial_guess == "coarse"))
+            coarse.levels.append(problem.coarse_level(for_guess))
             while len(coarse.levels) < options.levels - 1:
                 factor = options.coarsening_of(len(coarse.levels))
                 coarse.levels.append(coarse.levels[-1].coarsen(factor))
@@ -122,6 +123,8 @@ class CoarseLevels:
 
     def _in_sequence(self, initial: Tensor, tau: Tensor | None) -> tuple[Tensor, Tensor]:
         self.sequences += 1
+        if self.levels[-1].sequential == "pipeline":
+            return self._in_pipeline(initial, tau)
         source = None if tau is None else self._gather(tau)
         everything = self._everything = self._everything or self.levels[-1].gather(self._gather)
         before, ends = everything.propagate(initial.unsqueeze(0), everything.count, source)
@@ -130,3 +133,13 @@ class CoarseLevels:
         after = first + count
         end = before[after] if after < everything.count else ends[0]
         return before[first:after], end
+
+    def _in_pipeline(self, initial: Tensor, tau: Tensor | None) -> tuple[Tensor, Tensor]:
+        level = self.levels[-1]
+        if not level.count:
+            return initial.new_empty((0, *initial.shape)), initial
+        received = self.neighbours.receive(initial)
+        start = initial if received is None else received
+        points, ends = level.propagate(start.unsqueeze(0), level.count, tau)
+        self.neighbours.send(ends[0])
+        return points, ends[0]

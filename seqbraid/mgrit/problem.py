@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
 
 from torch import Tensor
 
-__all__ = ["Problem", "Steps"]
+__all__ = ["CoarseLevel", "Problem"]
 
 
-class Steps(Protocol):
+class CoarseLevel(Protocol):
     """The steps of a coarse level that this rank holds, in the order of the solve.
 
     On level 1 each stands for one interval of fine steps, on the next for an interval of those, and so on.
     """
+
+    @property
+    def sequential(self) -> Literal["gathered", "pipeline"]:
+        """How the steps of the coarsest level are taken one after the other.
+
+        "gathered": every rank gets the steps of all ranks, and takes all of them itself; "pipeline": each
+        rank takes its own and hands its last state to the next, for steps too large to be sent.
+        """
 
     @property
     def count(self) -> int:
@@ -27,14 +35,14 @@ class Steps(Protocol):
         before each step (count, ...) and those at the ends of the intervals (intervals, ...).
         """
 
-    def coarsen(self, factor: int) -> Steps:
+    def coarsen(self, factor: int) -> CoarseLevel:
         """Return the next level, each of whose steps stands for `factor` of these.
 
         The last in time may stand for fewer.
         """
 
-    def gather(self, gather: Callable[[Tensor], Tensor]) -> Steps:
-        """Return the steps of all ranks.
+    def gather(self, gather: Callable[[Tensor], Tensor]) -> CoarseLevel:
+        """Return the steps of all ranks; only called where `sequential` is "gathered".
 
         `gather` makes of this rank's share (count, ...) of a series in the order of the solve that of all
         ranks.
@@ -62,7 +70,7 @@ class Problem(Protocol):
         """The number of intervals that are worth relaxing on their own: fewer waste arithmetic."""
 
     @property
-    def groups(self) -> list[slice]:
+    def groups(self) -> Sequence[slice]:
         """Parts of a state's first dimension that do not depend on one another, each worth a sweep."""
 
     def relax(self, points: Tensor, which: slice, keep: bool, group: slice | None = None) -> Tensor:
@@ -74,7 +82,7 @@ class Problem(Protocol):
         exactly one such relaxation of every interval is the last of a solve.
         """
 
-    def coarse_steps(self, for_guess: bool) -> Steps:
+    def coarse_level(self, for_guess: bool) -> CoarseLevel:
         """Return level 1: the coarse propagator over each interval.
 
         What it adds whatever the state matters for an initial guess alone, and may be left out otherwise.

@@ -1,7 +1,8 @@
-"""What a solve tells of itself."""
+"""Solve statistics: residuals, convergence, times and counts."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 __all__ = ["DirectionReport", "SolveReport", "SolverDivergedError", "SolverDivergedWarning"]
@@ -48,7 +49,9 @@ class DirectionReport:
         """Return the residuals and seconds on one line."""
         name = f"layer {self.layer}{' reverse' if self.reverse else ''}"
         residuals = ", ".join(f"{residual:.1e}" for residual in self.residuals)
-        how = f"residuals {residuals}" if residuals else "in sequence"
+        factor = self.convergence_factor
+        slope = "" if factor is None else f" (convergence factor {factor:.2g})"
+        how = f"residuals {residuals}{slope}" if residuals else "in sequence"
         again = ", solved again in sequence" if self.solved_serially else ""
         seconds = f"{self.seconds:.3g} s, communication {self.communication_seconds:.3g} s of it"
         kept = f"; keeps {self.bytes_per_step:.4g} bytes a step" if self.kept_bytes else ""
@@ -75,10 +78,20 @@ class DirectionReport:
         pairs = zip(self.residuals[1:], self.residuals[:-1], strict=True)
         return tuple(new / old if old > 0 else 0.0 for new, old in pairs)
 
+    @property
+    def convergence_factor(self) -> float | None:
+        """The mean factor of an iteration, (r_k / r_0)^(1/k); None without iterations, or where r_0 is 0.
+
+        Above 1 the solve diverges. Once rounding is reached, further iterations hide how fast it was.
+        """
+        if self.iterations == 0 or not self.residuals[0] > 0 or not math.isfinite(self.residuals[0]):
+            return None
+        return float((self.residuals[-1] / self.residuals[0]) ** (1 / self.iterations))
+
 
 @dataclass
 class SolveReport:
-    """The latest forward solve of a `GRU`, and its backward solve once that has run; one entry a layer."""
+    """The latest forward solve of a module, and its backward solve once that has run; one entry a layer."""
 
     forward: list[DirectionReport] = field(default_factory=list)
     backward: list[DirectionReport] = field(default_factory=list)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqbraid.mgrit.coarse import CoarseLevels, move_points
+from seqbraid.mgrit.coarse import CoarseHierarchy, move_points
 from seqbraid.mgrit.neighbours import Neighbours
 from seqbraid.mgrit.problem import Problem
 from seqbraid.options import MGRIT
@@ -57,20 +57,29 @@ def solve_in_sequence(problem: Problem, initial: Tensor, neighbours: Neighbours)
 
 
 def solve_in_parallel(
-    problem: Problem, initial: Tensor, neighbours: Neighbours, options: MGRIT, iterations: int
+    problem: Problem,
+    initial: Tensor,
+    neighbours: Neighbours,
+    options: MGRIT,
+    iterations: int,
+    guess: Tensor | None = None,
 ) -> Solution:
     """Run MGRIT on two or more levels; collective.
 
     `initial` (...) is the state at the beginning of the whole sequence; `iterations` is exact where
-    `options.tolerance` is None.
+    `options.tolerance` is None. `guess` (intervals, ...) are the states at the ends of this rank's intervals
+    to begin with, on all ranks or on none; without, the options tell the initial guess.
     """
     tolerance = options.tolerance
     if tolerance is not None:
         iterations = options.max_iterations
     fcf = options.relaxation_of(0) == "FCF"
-    levels = CoarseLevels.of(problem, options, neighbours)
+    from_coarse = guess is None and options.initial_guess == "coarse"
+    levels = CoarseHierarchy.of(problem, options, neighbours, from_coarse)
     everything = slice(0, problem.intervals)
-    if options.initial_guess == "coarse":
+    if guess is not None:
+        points, end = _points_before(guess, initial, neighbours)
+    elif from_coarse:
         with levels.timed():
             points, end = levels.guess(initial)
     else:
@@ -148,6 +157,16 @@ def _zero_guess(problem: Problem, initial: Tensor, neighbours: Neighbours) -> tu
     if neighbours.previous is None and problem.intervals:
         points[0] = initial
     return points, torch.zeros_like(initial)
+
+
+def _points_before(ends: Tensor, initial: Tensor, neighbours: Neighbours) -> tuple[Tensor, Tensor]:
+    """Return the C-points whose intervals end in `ends`, and the point after the last."""
+    if not len(ends):
+        return ends, initial
+    neighbours.send(ends[-1])
+    received = neighbours.receive(initial)
+    first = initial if received is None else received
+    return torch.cat([first.unsqueeze(0), ends[:-1]]), ends[-1]
 
 
 def _residual_squares(points: Tensor, end: Tensor, ends: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from seqbraid.rnn.auto import auto
 from seqbraid.rnn.coarse import resolved
-from seqbraid.rnn.module import GRU, sum_gradients
+from seqbraid.rnn.gru import GRU
+from seqbraid.rnn.recurrent import Recurrent
 
-__all__ = ["GRU", "auto", "resolved", "sum_gradients"]
+__all__ = ["GRU", "Recurrent", "auto", "resolved"]

@@ -1,16 +1,17 @@
-"""The GRU's forward and adjoint recurrences as problems of the solver."""
+"""A layer's forward and adjoint recurrences as problems of the solver."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from seqbraid.kernels import Chunk, Intervals, empty_series
-from seqbraid.rnn.coarse import AdjointSteps, ForwardSteps
-from seqbraid.rnn.gradients import Gradients
+from seqbraid.kernels import Chunk, GradientAccumulator, Intervals, empty_series
+from seqbraid.rnn.coarse import AdjointCoarseLevel, ForwardCoarseLevel
 from seqbraid.rnn.trajectory import Trajectory, steps_at_once
 
-__all__ = ["AdjointProblem", "ForwardProblem"]
+__all__ = ["LayerAdjoint", "LayerForward"]
 
 # Rows that a sweep needs to be at full speed.
 _FULL_ROWS = 24
@@ -31,18 +32,19 @@ def _share(points: Tensor, intervals: int, group: slice | None) -> float:
     return part * len(points) / intervals if intervals else 0.0
 
 
-class ForwardProblem:
-    """States from projected inputs.
+class LayerForward:
+    """States from the layer's inputs.
 
-    A relaxation that keeps writes into `states` (T, B, H) and `factors` (T, B, 5, H), None for not.
-    `trajectory` has the inputs; its C-points are not read. `sweeps` counts relaxations in units of all
-    intervals. `coarse` is level 1, None for a solve in sequence.
+    A relaxation that keeps writes into `states` (T, B, S) and `factors` (T, B, ...), None for not.
+    `trajectory` has the inputs; its C-points are not read. `build_coarse` makes level 1, None for a solve in
+    sequence; `output` what the loss sees of the states.
     """
 
     def __init__(
         self,
         trajectory: Trajectory,
-        coarse: ForwardSteps | None,
+        build_coarse: Callable[[], ForwardCoarseLevel] | None,
+        output: Callable[[Tensor], Tensor],
         states: Tensor,
         factors: Tensor | None,
     ) -> None:
@@ -53,7 +55,8 @@ class ForwardProblem:
         self.groups = _groups(batch)
         self.sweeps = 0.0
         self._trajectory = trajectory
-        self._coarse = coarse
+        self._build_coarse, self._output = build_coarse, output
+        self._coarse: ForwardCoarseLevel | None = None
         self._states = states
         self._factors = factors
         projected = trajectory.projection is not None and trajectory.projection.whole is not None
@@ -70,19 +73,32 @@ class ForwardProblem:
             ends[rows] = self._trajectory.forward(chunk, ends[rows], states, factors, group)
         return ends
 
-    def coarse_steps(self, for_guess: bool) -> ForwardSteps:
-        """See `Problem.coarse_steps`."""
-        if self._coarse is None:
+    def coarse_level(self, for_guess: bool) -> ForwardCoarseLevel:
+        """See `Problem.coarse_level`."""
+        if self._build_coarse is None:
             raise RuntimeError("a problem that is solved in sequence has no coarse level")
+        self._coarse = self._build_coarse()
         return self._coarse
 
+    def output(self) -> Tensor:
+        """See `ForwardProblem.output`."""
+        return self._output(self._states)
 
-class AdjointProblem:
+    def saved(self, points: Tensor) -> list[Tensor | None]:
+        """See `ForwardProblem.saved`: points, states, factors, and the inputs and counts of level 1."""
+        coarse = self._coarse
+        inputs = None if coarse is None else coarse.inputs
+        counts = None if coarse is None or isinstance(coarse.counts, int) else coarse.counts
+        states = None if self._factors is None else self._states
+        return [points, states, self._factors, inputs, counts]
+
+
+class LayerAdjoint:
     """Cotangents of the states, against the order of the forward solve, about the states that it returned.
 
-    The unknown at a C-point is dL/dh carried back from the steps after it; what the loss adds at a state
-    itself, `direct` (T, B, H), enters with the interval that ends there. A relaxation that keeps adds every
-    step's gate cotangents to `gradients`. `sweeps` counts relaxations in units of all intervals. `coarse` is
+    The unknown at a C-point is dL/du carried back from the steps after it; what the loss adds at a state
+    itself, `direct` (T, B, S), enters with the interval that ends there. A relaxation that keeps adds every
+    step's share to `accumulator`. `sweeps` counts relaxations in units of all intervals. `coarse` is
     the forward solve's level 1, None for a solve in sequence, which takes all steps as one interval.
     """
 
@@ -90,8 +106,8 @@ class AdjointProblem:
         self,
         trajectory: Trajectory,
         direct: Tensor | None,
-        gradients: Gradients,
-        coarse: ForwardSteps | None,
+        accumulator: GradientAccumulator,
+        coarse: ForwardCoarseLevel | None,
     ) -> None:
         forward = trajectory.intervals
         self.short_first = not forward.reverse
@@ -103,7 +119,7 @@ class AdjointProblem:
         self.sweeps = 0.0
         self._trajectory = trajectory
         self._direct = direct
-        self._gradients = gradients
+        self._accumulator = accumulator
         self._coarse = coarse
         # What is not kept is recomputed from C-points, so that a single interval cannot be cut.
         recomputed_whole = trajectory.factors is None and forward.count == 1
@@ -126,28 +142,35 @@ class AdjointProblem:
         return ends
 
     def _adjoint(self, chunk: Chunk, points: Tensor, keep: bool, group: slice | None) -> Tensor:
-        factors, before = self._trajectory.around(chunk, keep and self._gradients.needs_states)
-        steps, batch, _, hidden = factors.shape
-        gates = empty_series((steps, batch, 4, hidden), factors) if keep else None
+        trajectory = self._trajectory
+        factors, before = trajectory.around(chunk, keep and self._accumulator.needs_states)
+        steps, batch = factors.shape[:2]
+        shape = (steps, batch, *trajectory.sweeps.cotangent_shape)
+        step_cotangents = empty_series(shape, factors) if keep else None
         length = steps if self._whole else chunk.intervals.length
-        ends = self._trajectory.recurrence.sweeps.adjoint(
+        ends = trajectory.sweeps.adjoint(
             factors,
             points,
             Intervals(steps, length, self.short_first),
             direct=None if self._direct is None else self._direct[chunk.times],
-            gates=gates,
+            step_cotangents=step_cotangents,
             group=group,
         )
-        if gates is not None:
-            self._gradients.add(chunk.times, gates, before)
+        if step_cotangents is not None:
+            counts = None if trajectory.counts is None else trajectory.counts[chunk.times]
+            self._accumulator.add(chunk.times, step_cotangents, before, counts)
         return ends
 
-    def coarse_steps(self, for_guess: bool) -> AdjointSteps:
-        """See `Problem.coarse_steps`."""
+    def gradients(self) -> list[Tensor | None]:
+        """See `AdjointProblem.gradients`."""
+        return self._accumulator.gradients()
+
+    def coarse_level(self, for_guess: bool) -> AdjointCoarseLevel:
+        """See `Problem.coarse_level`."""
         if self._coarse is None:
             raise RuntimeError("a problem that is solved in sequence has no coarse level")
         source = self._estimated_source() if for_guess and self._direct is not None else None
-        return AdjointSteps.of(self._coarse, self._trajectory.points, source)
+        return AdjointCoarseLevel.of(self._coarse, self._trajectory.points, source)
 
     def _estimated_source(self) -> Tensor:
         """Return what the loss adds inside each interval, carried to its start along the diagonal.
@@ -165,7 +188,5 @@ class AdjointProblem:
             intervals = Intervals(steps, chunk.intervals.length, self.short_first)
             rows = slice(forward.count - chunk.which.stop, forward.count - chunk.which.start)
             if self._direct is not None:
-                source[rows] = trajectory.recurrence.sweeps.carry(
-                    factors, self._direct[chunk.times], intervals
-                )
+                source[rows] = trajectory.sweeps.carry(factors, self._direct[chunk.times], intervals)
         return source

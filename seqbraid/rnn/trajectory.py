@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from seqbraid.kernels import Chunk, Intervals, Sweeps, empty_series
-from seqbraid.rnn.recurrence import Recurrence
 
 __all__ = ["Projection", "Trajectory", "steps_at_once"]
 
@@ -23,34 +22,32 @@ def steps_at_once(batch: int, hidden: int) -> int:
 
 @dataclass(frozen=True)
 class Projection:
-    """The projected input a = x W_ih^T + b_ih of a slice x (T, B, I); `whole` (T, B, W) where it is kept."""
+    """What steps take of a slice x (T, B, I), of a GRU its projection; `whole` (T, B, W) where it is kept."""
 
     x: Tensor
-    w_ih: Tensor
-    b_ih: Tensor | None
     whole: Tensor | None = None
 
     def kept(self, sweeps: Sweeps) -> Projection:
         """Project the whole slice at once, for several sweeps."""
-        return replace(self, whole=sweeps.project(self.x, self.w_ih, self.b_ih))
+        return replace(self, whole=sweeps.project(self.x))
 
     def at(self, times: slice, sweeps: Sweeps) -> Tensor:
-        """Return a (t, B, W) of a stretch of time."""
+        """Return the inputs (t, B, W) of a stretch of time."""
         if self.whole is not None:
             return self.whole[times]
-        return sweeps.project(self.x[times], self.w_ih, self.b_ih)
+        return sweeps.project(self.x[times])
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The states of a forward solve's last relaxation, which started from `points` (n, B, H).
+    """The states of a forward solve's last relaxation, which started from `points` (n, B, S).
 
-    `states` (T, B, H) and `factors` (T, B, 5, H) are None where only the C-points are kept; `projection` is
+    `states` (T, B, S) and `factors` (T, B, ...) are None where only the C-points are kept; `projection` is
     None where it is not needed any more. `counts` is int32 (T, B), 0 past a sequence's end; None for 1
     everywhere.
     """
 
-    recurrence: Recurrence
+    sweeps: Sweeps
     intervals: Intervals
     points: Tensor
     counts: Tensor | None
@@ -66,14 +63,14 @@ class Trajectory:
         factors: Tensor | None = None,
         group: slice | None = None,
     ) -> Tensor:
-        """Propagate a chunk's C-points (k, B, H) to the ends of its intervals; see `Sweeps.forward`."""
+        """Propagate a chunk's C-points (k, B, S) to the ends of its intervals; see `Sweeps.forward`."""
         if self.projection is None:
             raise RuntimeError("the projected input of this trajectory is gone")
-        return self.recurrence.sweeps.forward(
-            self.projection.at(chunk.times, self.recurrence.sweeps),
+        return self.sweeps.forward(
+            self.projection.at(chunk.times, self.sweeps),
             points,
             chunk.intervals,
-            self.recurrence.fine,
+            None,
             1 if self.counts is None else self.counts[chunk.times],
             states=states,
             factors=factors,
@@ -81,14 +78,14 @@ class Trajectory:
         )
 
     def around(self, chunk: Chunk, want_before: bool) -> tuple[Tensor, Tensor | None]:
-        """Return a chunk's factors (t, B, 5, H) and the states (t, B, H) before its steps, if wanted."""
+        """Return a chunk's factors (t, B, ...) and the states (t, B, S) before its steps, if wanted."""
         factors, states = self.factors, self.states
         if factors is not None:
             factors = factors[chunk.times]
             return factors, self._before(chunk, states) if want_before else None
         steps = chunk.times.stop - chunk.times.start
         batch, hidden = self.points.shape[1:]
-        factors = empty_series((steps, batch, 5, hidden), self.points)
+        factors = empty_series((steps, batch, *self.sweeps.factor_shape), self.points)
         states = empty_series((steps, batch, hidden), self.points) if want_before else None
         self.forward(chunk, self.points[chunk.which], states, factors)
         return factors, self._before(chunk, states, chunk.times.start) if want_before else None

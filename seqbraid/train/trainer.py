@@ -19,7 +19,7 @@ from seqbraid.data.standardisation import Standardisation
 from seqbraid.errors import DataError, SeqbraidError
 from seqbraid.mgrit import MGRIT, Serial
 from seqbraid.progress import progress_bar
-from seqbraid.rnn import sum_gradients
+from seqbraid.solve import sum_gradients
 from seqbraid.train.batches import Batch, Batches, Indices, TimeSlice
 from seqbraid.train.checkpoints import Checkpoints
 from seqbraid.train.evaluation import Evaluation, evaluate

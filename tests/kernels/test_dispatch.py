@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seqbraid.errors import OptionsError
-from seqbraid.kernels import active, dispatch, sweeps_for, why_plain
+from seqbraid.kernels import active, dispatch, gru_kernel, why_plain
 from seqbraid.kernels.fused import FusedSweeps
 from seqbraid.kernels.plain import PlainSweeps
 
@@ -69,14 +69,14 @@ def test_the_environment_chooses(wish, value, kernel, kind, dtype):
     if value is not None:
         wish(value)
     assert active("cpu", dtype) == active(torch.device("cpu"), dtype) == kernel
-    assert isinstance(sweeps_for(torch.zeros(6, 2, dtype=dtype), None), kind)
+    assert isinstance(gru_kernel(torch.zeros(6, 2, dtype=dtype), None), kind)
     assert bool(why_plain("cpu", dtype)) == (kernel == "plain")
 
 
 @pytest.mark.parametrize("value", ["nonsense", "FUSED", "plain "])
 def test_another_wish_is_an_error_that_names_it(wish, value):
     wish(value)
-    for ask in (active, why_plain, lambda: sweeps_for(torch.zeros(6, 2), None)):
+    for ask in (active, why_plain, lambda: gru_kernel(torch.zeros(6, 2), None)):
         with pytest.raises(OptionsError, match=f"SEQBRAID_KERNELS is '{value}'; expected one of"):
             ask()
 
@@ -89,8 +89,8 @@ def test_other_devices_and_dtypes_are_served_plainly(wish):
         for dtype in (torch.float16, torch.bfloat16):
             assert active("cpu", dtype) == "plain"
             assert "float32" in why_plain("cpu", dtype)
-            assert isinstance(sweeps_for(torch.zeros(6, 2, dtype=dtype), None), PlainSweeps)
-        assert isinstance(sweeps_for(torch.zeros(6, 2, device="meta"), None), PlainSweeps)
+            assert isinstance(gru_kernel(torch.zeros(6, 2, dtype=dtype), None), PlainSweeps)
+        assert isinstance(gru_kernel(torch.zeros(6, 2, device="meta"), None), PlainSweeps)
 
 
 ABSENT = "import sys; sys.modules['numba'] = None" + LAYER

@@ -8,7 +8,7 @@ from reference import relative_error
 from sweep_cases import Case, Tensors, adjoint, cases, forward
 
 from seqbraid.cells import Propagator, gate_cotangents, step
-from seqbraid.kernels import Intervals, sweeps_for
+from seqbraid.kernels import Intervals, gru_kernel
 from seqbraid.kernels.fused import FusedSweeps
 from seqbraid.kernels.plain import PlainSweeps
 
@@ -176,7 +176,7 @@ def test_series_that_are_not_contiguous_are_refused_not_misread():
     tensors = Tensors(case)
     apart = torch.empty(2, 6, case.H, dtype=torch.float64).transpose(0, 1)
     with pytest.raises(ValueError, match=r"a series of shape \(6, 2, 5\) is not contiguous"):
-        sweeps_for(tensors.w_hh, None).forward(
+        gru_kernel(tensors.w_hh, None).forward(
             tensors.a, tensors.points, case.intervals, case.propagator, states=apart
         )
 
@@ -205,7 +205,7 @@ def test_a_group_of_sequences_goes_as_it_does_among_all(kernel, reverse):
             ends[:, group] = found[:, group]
         for group in groups:
             turned = Intervals.one(T, not reverse)
-            found = sweeps.adjoint(factors, points, turned, direct, gates=gates, group=group)
+            found = sweeps.adjoint(factors, points, turned, direct, gate_cotangents=gates, group=group)
             back[:, group] = found[:, group]
         results[len(groups)] = [states, factors, gates, ends, back]
     for whole, cut in zip(results[1], results[2], strict=True):

@@ -5,96 +5,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from logistic_equation import EulerLevel, LogisticEquation
 
 from seqbraid.comm import SimulatedWorld, SingleProcess
 from seqbraid.mgrit import (
     MGRIT,
+    DirectionReport,
     Neighbours,
     Partition,
     has_diverged,
+    local_slice,
     relative_residuals,
     solve_in_parallel,
 )
 
 ALONE = Neighbours(SingleProcess(), Partition((1,), 0), False, "toy problem")
-
-
-class EulerSteps:
-    """Steps of u' = u (1 - u) + f with forcing (n,), each `lengths` (n,) long."""
-
-    def __init__(self, forcing, lengths, short_first=False):
-        self.forcing, self.lengths, self.short_first = forcing, lengths, short_first
-        self.count = len(forcing)
-
-    def propagate(self, points, coarsening, source):
-        before, ends = torch.empty(self.count, dtype=torch.float64), []
-        for point, steps in zip(points, self.groups(coarsening), strict=True):
-            for j in steps:
-                before[j] = point
-                point = euler(point, self.forcing[j], self.lengths[j])
-                if source is not None:
-                    point = point + source[j]
-            ends.append(point)
-        return before, torch.stack(ends)
-
-    def groups(self, factor):
-        """Return the steps of each interval; the last is short, or with `short_first` the first."""
-        cuts = list(range(0, self.count, factor))
-        if self.short_first:
-            cuts = [0, *range(self.count % factor or factor, self.count, factor)]
-        return [range(one, other) for one, other in zip(cuts, [*cuts[1:], self.count], strict=True)]
-
-    def coarsen(self, factor):
-        groups = [list(group) for group in self.groups(factor)]
-        forcing = torch.stack([self.forcing[group].mean() for group in groups])
-        lengths = torch.stack([self.lengths[group].sum() for group in groups])
-        return EulerSteps(forcing, lengths, self.short_first)
-
-    def gather(self, gather):
-        return EulerSteps(gather(self.forcing), gather(self.lengths), self.short_first)
-
-
-def euler(u, forcing, dt):
-    return u + dt * (u * (1 - u) + forcing)
-
-
-class LogisticEquation:
-    """The same with fine steps of `dt`. Not a GRU at all."""
-
-    short_first = False
-    together = 3
-    groups = (slice(None),)
-
-    def __init__(self, intervals, coarsening, dt=0.02):
-        self.intervals, self.coarsening = intervals, coarsening
-        steps = torch.arange(intervals * coarsening, dtype=torch.float64)
-        self.forcing, self.dt = torch.sin(steps).view(intervals, coarsening), dt
-        self.states = torch.empty(coarsening, intervals, dtype=torch.float64)
-        self.relaxations = 0
-        self.kept = 0
-
-    def relax(self, points, which, keep, group=None):
-        self.relaxations += len(points) / self.intervals
-        self.kept += keep
-        u = points
-        for k in range(self.coarsening):
-            u = euler(u, self.forcing[which, k], self.dt)
-            if keep:
-                self.states[k, which] = u
-        return u.clone()
-
-    def coarse_steps(self, for_guess):
-        length = torch.full((self.intervals,), self.coarsening * self.dt, dtype=torch.float64)
-        return EulerSteps(self.forcing.mean(1), length, self.short_first)
-
-    def serial(self, initial):
-        """Return the C-points and the end of the fine solution, one step after the other."""
-        points, u = [], initial
-        for interval in range(self.intervals):
-            points.append(u)
-            for k in range(self.coarsening):
-                u = euler(u, self.forcing[interval, k], self.dt)
-        return torch.stack(points), u
 
 
 INITIAL = torch.tensor(0.3, dtype=torch.float64)
@@ -157,7 +82,7 @@ class Clock:
         return self.now
 
 
-class TimedSteps(EulerSteps):
+class TimedLevel(EulerLevel):
     def __init__(self, steps, clock):
         super().__init__(steps.forcing, steps.lengths)
         self.clock = clock
@@ -167,7 +92,7 @@ class TimedSteps(EulerSteps):
         return super().propagate(points, coarsening, source)
 
     def gather(self, gather):
-        return TimedSteps(super().gather(gather), self.clock)
+        return TimedLevel(super().gather(gather), self.clock)
 
 
 class TimedEquation(LogisticEquation):
@@ -181,9 +106,9 @@ class TimedEquation(LogisticEquation):
         self.clock.now += 100.0
         return super().relax(points, which, keep, group)
 
-    def coarse_steps(self, for_guess):
+    def coarse_level(self, for_guess):
         self.clock.now += 10.0
-        return TimedSteps(super().coarse_steps(for_guess), self.clock)
+        return TimedLevel(super().coarse_level(for_guess), self.clock)
 
 
 def test_seconds_on_the_coarse_levels_are_those_of_guess_and_corrections_without_messages():
@@ -326,3 +251,58 @@ def test_each_level_may_have_its_own_coarsening_relaxation_and_weight():
     one = solve_in_parallel(problem, INITIAL, ALONE, options, 1)
     same = MGRIT(coarsening=(6, 2, 3), levels=4, relaxation="F")
     assert one.coarse_batches - solve_in_parallel(problem, INITIAL, ALONE, same, 1).coarse_batches == 2
+
+
+def over_ranks(comm, options, iterations, sequential="gathered", guess=None):
+    """Solve 13 intervals of 4 steps over the ranks; return the points, the end and the residuals."""
+    held = local_slice(13 * 4, comm, options)
+    multiple = options.slice_multiple
+    lengths = tuple(comm.all_gather_objects(held.stop - held.start, "lengths"))
+    neighbours = Neighbours(comm, Partition(lengths, comm.rank), False, "toy problem")
+    first, count = held.start // 4, -(-(held.stop - held.start) // 4)
+    assert held.start % multiple == 0 or not count
+    problem = LogisticEquation(count, 4, first=first)
+    problem.sequential = sequential
+    own = None if guess is None else guess[first : first + count]
+    solution = solve_in_parallel(problem, INITIAL, neighbours, options, iterations, own)
+    residuals = relative_residuals(neighbours.sum(solution.squares, "residuals"))
+    return solution.points, solution.end, residuals, neighbours.seconds
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("levels", [2, 3])
+@pytest.mark.parametrize("sequential", ["gathered", "pipeline"])
+def test_the_coarsest_level_is_solved_alike_gathered_and_in_a_pipeline(ranks, levels, sequential):
+    options = MGRIT(coarsening=(4, 2)[: levels - 1], levels=levels)
+    truth = over_ranks(SingleProcess(), options, 2)
+    found = SimulatedWorld(ranks).run(lambda comm: over_ranks(comm, options, 2, sequential))
+    assert torch.equal(torch.cat([points for points, *_ in found]), truth[0])
+    holders = [end for points, end, *_ in found if len(points)]
+    assert holders[-1] == truth[1]
+    for _, _, residuals, _ in found:
+        assert residuals == pytest.approx(truth[2], rel=1e-12)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_guess_that_is_handed_in_takes_the_place_of_the_coarse_solution(ranks):
+    options = MGRIT(coarsening=4)
+    exact, end = LogisticEquation(13, 4).serial(INITIAL)
+    ends = torch.cat([exact[1:], end.unsqueeze(0)])
+    for offset in (0.0, 1e-3):
+        found = SimulatedWorld(ranks).run(
+            lambda comm, guess=ends + offset: over_ranks(comm, options, 2, guess=guess)
+        )
+        residuals = found[0][2]
+        # Of the exact states nothing is left to do; of others an iteration or two remain.
+        assert residuals[0] < 1e-14 if offset == 0.0 else 1e-4 < residuals[0] < 1e-2
+        assert (torch.cat([points for points, *_ in found]) - exact).abs().max() < 1e-7
+    assert over_ranks(SingleProcess(), options, 2)[2][0] > 1e-4
+
+
+def test_the_convergence_factor_is_the_mean_of_an_iteration():
+    report = DirectionReport(0, (1e-1, 1e-3, 1e-7), 1.0)
+    assert report.convergence_factor == pytest.approx(1e-3)
+    assert "convergence factor 0.001" in str(report)
+    assert DirectionReport(0, (1e-1,), 1.0).convergence_factor is None
+    assert DirectionReport(0, (), 1.0).convergence_factor is None
+    assert DirectionReport(0, (0.0, 0.0), 1.0).convergence_factor is None

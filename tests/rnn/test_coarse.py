@@ -5,9 +5,9 @@ import torch
 from reference import relative_error
 
 import seqbraid as sb
-from seqbraid.cells import Propagator, adjoint_step, linearise, step
-from seqbraid.rnn.coarse import ForwardSteps
-from seqbraid.rnn.recurrence import Recurrence
+from seqbraid.cells import GRUCell, Propagator, adjoint_step, linearise, step
+from seqbraid.kernels import sweeps_for
+from seqbraid.rnn.coarse import ForwardCoarseLevel
 
 H = 6
 
@@ -19,6 +19,13 @@ def gradient(solver, bias, c=1024):
         module.bias_ih_l0[H : 2 * H] += bias
     module(torch.randn(c, 2, 5, dtype=torch.float64))[1].square().sum().backward()
     return torch.cat([each.grad.reshape(-1) for each in module.parameters()])
+
+
+def coarse_level(w_hh, gamma, a, counts):
+    """Return the coarse level of a GRU with these inputs, frozen gates and recurrent weights."""
+    parameters = {"weight_ih": torch.empty(3 * H, 1, dtype=w_hh.dtype), "weight_hh": w_hh}
+    sweeps = sweeps_for(GRUCell(1, H, "classic", gamma, bias=False), parameters)
+    return ForwardCoarseLevel(sweeps, sb.MGRIT(coarse="frozen"), a, counts, False)
 
 
 @pytest.mark.parametrize("coarsening", [16, 64, 256])
@@ -50,8 +57,7 @@ def test_frozen_factors_are_those_of_a_power_of_the_fine_jacobian_to_first_order
         truth = adjoint_step(fine, truth, w_hh)
 
     counts = torch.full((1, 1), m, dtype=torch.int32) if as_counts else m
-    recurrence = Recurrence.of(w_hh, None, "classic", 1.0)
-    steps = ForwardSteps(recurrence, sb.MGRIT(coarse="frozen"), a, counts, False)
+    steps = coarse_level(w_hh, 1.0, a, counts)
     found = adjoint_step(steps.linearise(h), start, w_hh)
     diagonal = fine[..., 0, :] ** m * start
     # All but the diagonal, which is a million times larger.
@@ -83,7 +89,6 @@ def test_factors_are_finite_at_the_ends_of_alpha(gamma):
     w_hh = torch.randn(3 * H, H)
     a = torch.randn(4, 2, 3 * H)
     a[0, :, H : 2 * H], a[1, :, H : 2 * H] = -1e4, 1e4  # alpha of 0 and 1
-    recurrence = Recurrence.of(w_hh, None, "classic", gamma)
     counts = torch.tensor([[0, 1], [2, 16], [16, 0], [256, 3]], dtype=torch.int32)
-    steps = ForwardSteps(recurrence, sb.MGRIT(coarse="frozen"), a, counts, False)
+    steps = coarse_level(w_hh, gamma, a, counts)
     assert torch.isfinite(steps.linearise(torch.randn(4, 2, H))).all()

@@ -78,7 +78,9 @@ def test_a_diverging_adjoint_over_c_points_is_solved_again_in_sequence():
         **options, forward_iterations=20, backward_iterations=3, relaxation="F", on_divergence="serial"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seqbraid.rnn.divergence.has_diverged", lambda residuals, epsilon: len(residuals) == 4)
+        patch.setattr(
+            "seqbraid.solve.divergence.has_diverged", lambda residuals, epsilon: len(residuals) == 4
+        )
         with pytest.warns(sb.SolverDivergedWarning, match="backward"):
             found, module = train(solver, 64)
     assert module.last_solve.backward[0].solved_serially

@@ -108,7 +108,7 @@ def test_one_layer_of_one_group_and_a_single_process_start_no_sums():
         node = nodes.pop()
         names.add(type(node).__name__)
         nodes += [each for each, _ in node.next_functions if each is not None]
-    assert "LayerFunctionBackward" in names
+    assert "DifferentiableSolveBackward" in names
     assert not any("Gate" in name for name in names)
 
 

@@ -1,4 +1,4 @@
-"""What follows where a layer's solve diverges."""
+"""What follows where a solve diverges."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import torch
 
 from seqbraid.comm import ProcessGrid
 from seqbraid.mgrit import (
-    MGRIT,
     DirectionReport,
-    Serial,
     SolverDivergedError,
     SolverDivergedWarning,
     has_diverged,
 )
+from seqbraid.options import MGRIT, Serial
 
 __all__ = ["Divergence"]
 
@@ -36,7 +35,9 @@ class Divergence:
         """1 where an error was put off, else 0: to be summed over the groups."""
         return 0.0 if self._error is None else 1.0
 
-    def wants_serial(self, entry: DirectionReport, dtype: torch.dtype, direction: str, put_off: bool) -> bool:
+    def wants_serial(
+        self, entry: DirectionReport, dtype: torch.dtype, name: str, direction: str, put_off: bool
+    ) -> bool:
         """Say whether a solve diverged and is to be done again in sequence; raise or warn as options say.
 
         With `put_off` the error waits for `raise_for`.
@@ -46,12 +47,12 @@ class Divergence:
             return False
         history = ", ".join(f"{residual:.1e}" for residual in entry.residuals)
         message = (
-            f"layer {entry.layer}: the {direction} solve diverged, relative residuals {history} (coarse="
+            f"{name}: the {direction} solve diverged, relative residuals {history} (coarse="
             f"{solver.coarse!r}, coarse_step={solver.coarse_step!r}, coarsening={solver.coarsening})"
         )
         if solver.on_divergence == "raise":
             error = SolverDivergedError(
-                f"{message}; take coarse='frozen', a smaller coarsening, or on_divergence='serial'"
+                f"{message}; take another coarse propagator, a smaller coarsening, or on_divergence='serial'"
             )
             if not put_off:
                 raise error
@@ -66,7 +67,7 @@ class Divergence:
         solver = self._solver
         if self._grid.data.size > 1 and isinstance(solver, MGRIT) and solver.on_divergence == "raise":
             flags = torch.tensor([self.flag])
-            self._grid.data.all_reduce(flags, "GRU: whether a group's solve diverged")
+            self._grid.data.all_reduce(flags, "whether a data group's solve diverged")
             self.raise_for(flags.item())
 
     def raise_for(self, flags: float) -> None:

@@ -1,0 +1,75 @@
+"""What a cell is: one step of a recurrence, and how several of its steps are taken at once."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Cell", "CoarsePropagator", "Parameters", "State", "StepCount"]
+
+# One tensor (..., size) for each of the cell's states.
+State = tuple[Tensor, ...]
+Parameters = Mapping[str, Tensor]
+# The number of fine steps m: one for all rows, or a tensor (..., 1) of whole numbers in the state's dtype.
+StepCount = float | Tensor
+# (x, state, parameters, m) -> the state m steps on, as well as one evaluation can tell.
+CoarsePropagator = Callable[[Tensor, State, Parameters, StepCount], State]
+
+
+class Cell(ABC):
+    """One step u+ = F(x, u) of a recurrence, in plain PyTorch; leading dimensions are free.
+
+    A subclass sets `input_size` I and `state_sizes`, one number for each state (one for a GRU, two for an
+    LSTM), and defines `parameter_shapes` and `step`. What a layer puts out is the first state. The rest has
+    a default: `vjp` differentiates `step`, the coarse propagator takes the relaxation towards F implicitly,
+    and parameters are drawn uniformly from -1/sqrt(H) to 1/sqrt(H).
+    """
+
+    input_size: int
+    state_sizes: tuple[int, ...]
+    # What messages call a layer of this cell.
+    name: ClassVar[str] = "recurrent"
+
+    @abstractmethod
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each parameter by its name."""
+
+    @abstractmethod
+    def step(self, x: Tensor, state: State, parameters: Parameters) -> State:
+        """Return the states (..., size) one step on, with the input x (..., I); differentiable."""
+
+    def vjp(
+        self, x: Tensor, state: State, parameters: Parameters, cotangents: State
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """Return the gradients of x, the states before and the parameters, from those of the states after.
+
+        Those of the parameters are sums over all leading dimensions.
+        """
+        pull_back = torch.func.vjp(self.step, x, state, dict(parameters))[1]
+        of_x, of_state, of_parameters = pull_back(cotangents)
+        return of_x, of_state, of_parameters
+
+    def coarse_propagators(self) -> dict[str, CoarsePropagator]:
+        """Return the coarse propagators by name, the one that is taken without a choice first.
+
+        They must be differentiable, and leave a state that takes m = 0 steps as it is.
+        """
+        return {"relaxation": self.relax_implicitly}
+
+    def relax_implicitly(self, x: Tensor, state: State, parameters: Parameters, m: StepCount) -> State:
+        """Return u+ = (u + m F(u)) / (1 + m): u' = F(u) - u over a time m, with -u taken implicitly.
+
+        It never amplifies u itself, however many steps m it stands for.
+        """
+        after = self.step(x, state, parameters)
+        return tuple((u + m * f) / (1.0 + m) for u, f in zip(state, after, strict=True))
+
+    def reset(self, name: str, parameter: Tensor) -> None:
+        """Draw the first values of a parameter, in place."""
+        bound = 1.0 / math.sqrt(self.state_sizes[0])
+        nn.init.uniform_(parameter, -bound, bound)

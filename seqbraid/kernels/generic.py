@@ -1,0 +1,192 @@
+"""Sweeps over any cell in plain PyTorch: its steps one after the other, differentiated by its own adjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from seqbraid.cells import Cell, State, StepCount
+from seqbraid.kernels.intervals import Intervals
+from seqbraid.kernels.protocol import Counts
+
+__all__ = ["GenericSweeps"]
+
+
+class GenericSweeps:
+    """See `Sweeps`. A step's factors are what it takes to do it again: x, the state before, and m."""
+
+    def __init__(self, cell: Cell, parameters: Mapping[str, Tensor]) -> None:
+        self._cell = cell
+        self._parameters = {name: parameter.detach() for name, parameter in parameters.items()}
+        self._coarse = cell.coarse_propagators()
+        self._size = sum(cell.state_sizes)
+        self._by_hand = type(cell).vjp is not Cell.vjp
+        self.factor_shape = (cell.input_size + self._size + 1,)
+        self.cotangent_shape = (self._size,)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """See `Sweeps.inputs`: the inputs as they are."""
+        return x.detach()
+
+    def project(self, x: Tensor) -> Tensor:
+        """See `Sweeps.project`: the inputs as they are."""
+        return x.detach()
+
+    def forward(
+        self,
+        inputs: Tensor,
+        points: Tensor,
+        intervals: Intervals,
+        coarse: str | None = None,
+        counts: Counts = 1,
+        source: Tensor | None = None,
+        states: Tensor | None = None,
+        factors: Tensor | None = None,
+        group: slice | None = None,
+    ) -> Tensor:
+        """See `Sweeps.forward`."""
+        ends = points.clone()
+        m: StepCount = float(counts) if isinstance(counts, int) else 1.0
+        each = None if isinstance(counts, int) else counts.to(points.dtype).unsqueeze(-1)
+        for piece in intervals.pieces():
+            rows = slice(piece.first, piece.first + piece.count)
+            u = ends[rows]
+            for k in range(piece.steps):
+                x = piece.take(inputs, k)
+                if each is not None:
+                    m = piece.take(each, k)
+                if factors is not None:
+                    count = m if isinstance(m, Tensor) else u.new_full((*u.shape[:-1], 1), m)
+                    piece.put(factors, k, torch.cat([x, u, count], dim=-1))
+                u = self._step(x, u, m, coarse)
+                if source is not None:
+                    u = u + piece.take(source, k)
+                if states is not None:
+                    piece.put(states, k, u)
+            ends[rows] = u
+        return ends
+
+    def adjoint(
+        self,
+        factors: Tensor,
+        points: Tensor,
+        intervals: Intervals,
+        coarse: str | None = None,
+        direct: Tensor | None = None,
+        source: Tensor | None = None,
+        cotangents: Tensor | None = None,
+        step_cotangents: Tensor | None = None,
+        group: slice | None = None,
+    ) -> Tensor:
+        """See `Sweeps.adjoint`."""
+        ends = points.clone()
+        if group is not None:
+            series = (direct, source, cotangents, step_cotangents)
+            direct, source, cotangents, step_cotangents = (
+                None if each is None else each[:, group] for each in series
+            )
+            ends[:, group] = self.adjoint(
+                factors[:, group],
+                points[:, group],
+                intervals,
+                coarse,
+                direct,
+                source,
+                cotangents,
+                step_cotangents,
+            )
+            return ends
+        for piece in intervals.pieces():
+            rows = slice(piece.first, piece.first + piece.count)
+            carried = ends[rows]
+            for k in range(piece.steps):
+                if direct is not None:
+                    carried = carried + piece.take(direct, k)
+                for kept in (cotangents, step_cotangents):
+                    if kept is not None:
+                        piece.put(kept, k, carried)
+                carried = self._adjoint_step(piece.take(factors, k), carried, coarse)
+                if source is not None:
+                    carried = carried + piece.take(source, k)
+            ends[rows] = carried
+        return ends
+
+    def carry(self, factors: Tensor, direct: Tensor, intervals: Intervals) -> Tensor:
+        """See `Sweeps.carry`: by a whole sweep, since nothing cheaper is known of a cell."""
+        points = direct.new_zeros((intervals.count, *direct.shape[1:]))
+        return self.adjoint(factors, points, intervals, direct=direct)
+
+    def coarse_factors(self, factors: Tensor, coarse: str, counts: Counts) -> Tensor:
+        """See `Sweeps.coarse_factors`: the adjoint of a coarse step is its derivative."""
+        return factors
+
+    def accumulator(self, x: Tensor, needs: Sequence[bool]) -> _Gradients:
+        """See `Sweeps.accumulator`."""
+        return _Gradients(self._cell, self._parameters, x.detach(), needs)
+
+    def _step(self, x: Tensor, u: Tensor, m: StepCount, coarse: str | None) -> Tensor:
+        state = split(u, self._cell)
+        if coarse is None:
+            after = self._cell.step(x, state, self._parameters)
+        else:
+            after = self._coarse[coarse](x, state, self._parameters, m)
+        joined = after[0] if len(after) == 1 else torch.cat(after, dim=-1)
+        # The state itself, to the bit, where it stands still: padding never changes it.
+        return torch.where(m > 0, joined, u) if isinstance(m, Tensor) else joined
+
+    def _adjoint_step(self, factors: Tensor, cotangent: Tensor, coarse: str | None) -> Tensor:
+        inputs = self._cell.input_size
+        x, u, m = factors[..., :inputs], factors[..., inputs:-1], factors[..., -1:]
+        if coarse is None and self._by_hand:
+            pair = split(u, self._cell), split(cotangent, self._cell)
+            _, before, _ = self._cell.vjp(x, pair[0], self._parameters, pair[1])
+            return torch.where(m > 0, torch.cat(before, dim=-1), cotangent)
+        pull_back = torch.func.vjp(lambda u: self._step(x, u, m, coarse), u)[1]
+        carried: Tensor = pull_back(cotangent)[0]
+        return carried
+
+
+def split(u: Tensor, cell: Cell) -> State:
+    """Return the cell's states (..., size) of one vector (..., S)."""
+    return torch.split(u, list(cell.state_sizes), dim=-1)
+
+
+class _Gradients:
+    """See `GradientAccumulator`: the cell's own adjoint over all steps of a chunk at once."""
+
+    def __init__(
+        self, cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, needs: Sequence[bool]
+    ) -> None:
+        self._cell, self._parameters, self._x, self._needs = cell, parameters, x, needs
+        self._of_x = torch.empty_like(x, memory_format=torch.contiguous_format) if needs[0] else None
+        self._of_parameters = {
+            name: torch.zeros_like(parameter) if wanted else None
+            for (name, parameter), wanted in zip(parameters.items(), needs[1:], strict=True)
+        }
+
+    @property
+    def needs_states(self) -> bool:
+        """See `GradientAccumulator.needs_states`."""
+        return any(self._needs)
+
+    def add(self, times: slice, cotangents: Tensor, before: Tensor | None, counts: Tensor | None) -> None:
+        """See `GradientAccumulator.add`."""
+        if before is None:
+            return
+        if counts is not None:
+            # What a step past a sequence's end hands on has gone through no cell.
+            cotangents = cotangents * (counts > 0).to(cotangents.dtype).unsqueeze(-1)
+        state, after = split(before, self._cell), split(cotangents, self._cell)
+        of_x, _, of_parameters = self._cell.vjp(self._x[times], state, self._parameters, after)
+        if self._of_x is not None:
+            self._of_x[times] = of_x
+        for name, gradient in of_parameters.items():
+            total = self._of_parameters[name]
+            if total is not None:
+                total += gradient
+
+    def gradients(self) -> list[Tensor | None]:
+        """See `GradientAccumulator.gradients`."""
+        return [self._of_x, *self._of_parameters.values()]
