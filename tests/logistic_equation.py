@@ -44,6 +44,26 @@ class EulerLevel:
         return EulerLevel(gather(self.forcing), gather(self.lengths), self.short_first)
 
 
+class LinearLevel:
+    """Steps u+ = a u with factors a (n,), one or all at a time."""
+
+    sequential = "gathered"
+
+    def __init__(self, factors):
+        self.factors, self.count = factors, len(factors)
+
+    def propagate(self, points, coarsening, source):
+        if coarsening == 1:
+            return points, self.factors * points if source is None else self.factors * points + source
+        before = [points[0]]
+        for j, factor in enumerate(self.factors):
+            before.append(factor * before[-1] + (0 if source is None else source[j]))
+        return torch.stack(before[:-1]), before[-1].unsqueeze(0)
+
+    def gather(self, gather):
+        return LinearLevel(gather(self.factors))
+
+
 def euler(u, forcing, dt):
     return u + dt * (u * (1 - u) + forcing)
 
@@ -53,7 +73,7 @@ class LogisticEquation:
 
     short_first = False
     together = 3
-    groups = (slice(None),)
+    groups = (...,)
     sequential = "gathered"
 
     def __init__(self, intervals, coarsening, dt=0.02, first=0):
@@ -63,6 +83,25 @@ class LogisticEquation:
         self.states = torch.empty(coarsening, intervals, dtype=torch.float64)
         self.relaxations = 0
         self.kept = 0
+
+    @staticmethod
+    def of(dt, forces, coarsening):
+        """Return the equation with one force (steps,) for each step."""
+        equation = LogisticEquation(len(forces) // coarsening, coarsening, dt)
+        equation.forcing = forces.view(-1, coarsening)
+        return equation
+
+    @property
+    def sweeps(self):
+        return self.relaxations
+
+    def output(self):
+        """Return the state after each step."""
+        return self.states.t().flatten()
+
+    def saved(self, points):
+        """Return the state before each step."""
+        return [torch.cat([points.unsqueeze(1), self.states.t()[:, :-1]], dim=1).flatten()]
 
     def relax(self, points, which, keep, group=None):
         self.relaxations += len(points) / max(self.intervals, 1)

@@ -7,26 +7,28 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Each part may import from itself and from those named.
+# Each part may import from itself and from those named, all of which come before it: so there is no circle.
 ALLOWED = {
     "seqbraid.announced": set(),
     "seqbraid.errors": set(),
+    "seqbraid.text": set(),
     "seqbraid.files": {"seqbraid.errors"},
     "seqbraid.progress": set(),
-    "seqbraid.text": set(),
-    "seqbraid.version": set(),
+    "seqbraid.options": {"seqbraid.errors"},
+    "seqbraid.comm": {"seqbraid.announced", "seqbraid.errors"},
     "seqbraid.cells": set(),
     "seqbraid.kernels": {"seqbraid.cells", "seqbraid.errors"},
-    "seqbraid.comm": {"seqbraid.announced", "seqbraid.errors"},
-    "seqbraid.options": {"seqbraid.errors"},
     "seqbraid.mgrit": {"seqbraid.comm", "seqbraid.options"},
+    "seqbraid.solve": {"seqbraid.comm", "seqbraid.mgrit", "seqbraid.options"},
     "seqbraid.rnn": {
         "seqbraid.cells",
         "seqbraid.comm",
         "seqbraid.kernels",
         "seqbraid.mgrit",
         "seqbraid.options",
+        "seqbraid.solve",
     },
+    "seqbraid.data": {"seqbraid.comm", "seqbraid.errors", "seqbraid.files"},
     "seqbraid.messages": {"seqbraid.announced", "seqbraid.comm"},
     "seqbraid.launching": {
         "seqbraid.announced",
@@ -35,6 +37,8 @@ ALLOWED = {
         "seqbraid.messages",
         "seqbraid.text",
     },
+    "seqbraid.threads": {"seqbraid.comm", "seqbraid.errors"},
+    "seqbraid.version": set(),
     "seqbraid.installation": {
         "seqbraid.comm",
         "seqbraid.kernels",
@@ -42,8 +46,6 @@ ALLOWED = {
         "seqbraid.text",
         "seqbraid.version",
     },
-    "seqbraid.threads": {"seqbraid.comm", "seqbraid.errors"},
-    "seqbraid.data": {"seqbraid.comm", "seqbraid.errors", "seqbraid.files"},
     "seqbraid.verify": {
         "seqbraid.cells",
         "seqbraid.comm",
@@ -51,26 +53,17 @@ ALLOWED = {
         "seqbraid.options",
         "seqbraid.rnn",
     },
-    "seqbraid.bench": {
-        "seqbraid.cells",
-        "seqbraid.comm",
-        "seqbraid.rnn",
-        "seqbraid.kernels",
-        "seqbraid.mgrit",
-        "seqbraid.options",
-        "seqbraid.plots",
-        "seqbraid.text",
-    },
     "seqbraid.train": {
         "seqbraid.cells",
         "seqbraid.comm",
         "seqbraid.data",
         "seqbraid.errors",
         "seqbraid.files",
-        "seqbraid.rnn",
         "seqbraid.mgrit",
         "seqbraid.options",
         "seqbraid.progress",
+        "seqbraid.rnn",
+        "seqbraid.solve",
     },
     "seqbraid.runs": {
         "seqbraid.errors",
@@ -86,6 +79,16 @@ ALLOWED = {
         "seqbraid.runs",
         "seqbraid.text",
         "seqbraid.verify",
+    },
+    "seqbraid.bench": {
+        "seqbraid.cells",
+        "seqbraid.comm",
+        "seqbraid.kernels",
+        "seqbraid.mgrit",
+        "seqbraid.options",
+        "seqbraid.plots",
+        "seqbraid.rnn",
+        "seqbraid.text",
     },
     "preprocess": {
         "seqbraid.comm",
@@ -125,3 +128,60 @@ def test_every_part_is_listed():
     names = {path.stem for path in (ROOT / "seqbraid").iterdir() if path.suffix in ("", ".py")}
     parts = {f"seqbraid.{name}" for name in names - {"__init__", "__pycache__", "cli"}}
     assert parts == set(ALLOWED) - {"preprocess"}
+
+
+def test_parts_build_on_those_before_them():
+    before = set()
+    for part, allowed in ALLOWED.items():
+        assert allowed <= before, f"{part} may import {allowed - before}, which come after it"
+        before.add(part)
+
+
+def test_the_solver_knows_no_model():
+    models = {"seqbraid.cells", "seqbraid.kernels", "seqbraid.rnn", "seqbraid.data", "seqbraid.train"}
+
+    def reachable(part):
+        return {part}.union(*map(reachable, ALLOWED[part]))
+
+    for part in ("seqbraid.mgrit", "seqbraid.solve"):
+        assert not reachable(part) & models
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    paths = [path for name in ("seqbraid", "preprocess") for path in (ROOT / name).rglob("*.py")]
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    graph = {
+        name: {module for module in imported_modules(path, names) if module != name}
+        for name, path in names.items()
+        if path.name != "__init__.py"  # whose imports are the public names of what lies beside it
+    }
+    done, under_way = set(), []
+
+    def visit(name):
+        assert name not in under_way, " -> ".join([*under_way[under_way.index(name) :], name])
+        if name not in done:
+            under_way.append(name)
+            for module in graph.get(name, ()):
+                visit(module)
+            under_way.pop()
+            done.add(name)
+
+    for name in graph:
+        visit(name)
+    assert len(done) > 100
+
+
+def imported_modules(path, names):
+    """Yield the files that a file imports, within functions too, but for those of type annotations alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name in names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            within = [f"{node.module}.{name.name}" for name in node.names]
+            yield from [module for module in within if module in names] or [node.module] * (
+                node.module in names
+            )

@@ -33,8 +33,13 @@ def solve(plan: SolvePlan, initial: Tensor, tensors: Tensors) -> tuple[Tensor, T
 
     `initial` (...) and the last state are the same on every rank along the sequence, and so are their
     gradients, each of which counts once. The gradients of tensors that are held everywhere come back summed
-    over all ranks, those of owned ones over the data groups. The backward pass is collective too.
+    over all ranks, those of owned ones over the data groups. The backward pass is collective too. Raises
+    ValueError for several data groups without `plan.sums`.
     """
+    if plan.sums is None and plan.keep and plan.grid.data.size > 1:
+        raise ValueError(
+            f"the plan has no sums for {plan.grid.data.size} data groups; expected those of GradientSums.of"
+        )
     output, final = DifferentiableSolve.apply(plan, initial, *tensors)  # type: ignore[no-untyped-call]
     return output, final
 
