@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from seqbraid.cells import Cell
+from seqbraid.cells import Cell, GRUCell
 from seqbraid.kernels import Counts, Intervals, Sweeps
 from seqbraid.mgrit import interval_starts
 from seqbraid.options import MGRIT, Serial
@@ -26,14 +26,14 @@ _CHOICES = {
 }
 
 
-def resolved(solver: Serial | MGRIT, cell: Cell) -> Serial | MGRIT:
-    """Return the solver with the coarse propagator of a cell that is taken where it names none.
+def resolved(solver: Serial | MGRIT, cell: Cell | None = None) -> Serial | MGRIT:
+    """Return the solver with the coarse propagator of a cell, a GRU by default, where it names none.
 
     Raises ValueError for values that mean nothing to the cell.
     """
     if isinstance(solver, Serial):
         return solver
-    kinds = tuple(cell.coarse_propagators())
+    kinds = tuple((cell or GRUCell(1, 1)).coarse_propagators())
     if solver.coarse is None:
         solver = replace(solver, coarse=kinds[0])
     for name, choices in {"coarse": kinds, **_CHOICES}.items():

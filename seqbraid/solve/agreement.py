@@ -98,7 +98,7 @@ def _check_finite(world: Communicator, x: Tensor, valid: Tensor | None, bad: lis
         # Most likely in the padding, where anything may be: look again, now that it is known.
         counts = torch.zeros(world.size, dtype=torch.int64)
         counts[world.rank] = _bad_values(x if valid is None else x[valid])
-        bad = world.all_reduce(counts, "search for nan and inf").tolist()
+        bad = world.all_reduce(counts, "a forward call: search for nan and inf").tolist()
     for rank, count in enumerate(bad):
         if count:
             where = f" on rank {rank}" if world.size > 1 else ""
@@ -125,7 +125,7 @@ def _exchange(
     sums = torch.cat([of_weights, of_h0]).view(torch.int64)
     table = torch.zeros((world.size, len(row) + len(sums)), dtype=torch.int64)
     table[world.rank] = torch.cat([torch.tensor(row), sums])
-    world.all_reduce(table, "lengths of the ranks' slices")
+    world.all_reduce(table, "a forward call: lengths of the ranks' slices")
     everyones = table[:, len(row) :].contiguous().view(torch.float64)
     return table[:, : len(row)].tolist(), everyones[:, :2], everyones[:, 2:]
 

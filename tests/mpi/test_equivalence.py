@@ -14,7 +14,7 @@ from torch import nn
 
 import seqbraid as sb
 from seqbraid.comm import SingleProcess
-from seqbraid.rnn import module as gru_module
+from seqbraid.rnn import recurrent
 
 pytestmark = pytest.mark.on_ranks(1, 2, 3, 4)
 
@@ -165,7 +165,7 @@ def test_local_slice_is_not_collective(world: Any) -> None:
 
 def test_a_lonely_module_warns_once(world: Any) -> None:
     """`comm=None` in a job of several ranks is told, once."""
-    gru_module._warned_about_lonely_ranks = False
+    recurrent._warned_about_lonely_ranks = False
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         sb.GRU(INPUTS, H)

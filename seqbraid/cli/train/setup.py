@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from seqbraid import __version__
-from seqbraid.cells import GRUCell
 from seqbraid.cli.slices import grid_from_options, take_slice
 from seqbraid.cli.solvers import choose_from_options, solver_from_options
 from seqbraid.cli.train.arguments import training_options
@@ -85,7 +84,7 @@ class Setup:
         batch = -(-min(options.batch_size, len(train)) // grid.data.size)
         size = (steps, batch, dataset.feature_size, options.hidden_size)
         choice = choose_from_options(options, size, grid.sequence.size)
-        solver = resolved_solver(solver_from_options(options, choice=choice), GRUCell(1, 1))
+        solver = resolved_solver(solver_from_options(options, choice=choice))
         held = take_slice(steps, solver, grid)
         model = ModelOptions(
             dataset.feature_size,
