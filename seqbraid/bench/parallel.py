@@ -22,15 +22,15 @@ __all__ = ["ParallelRun", "measure_parallel"]
 class ParallelRun:
     """Passes of MGRIT over the ranks, and of the serial path on rank 0 alone with one thread.
 
-    `mgrit` holds the times of each rank; the slowest one's median is the job's. `communication_share` is each
-    rank's share of the pass that its solves spent in messages and waiting. `simulated` is what a
+    `mgrit` holds the times of each rank; the slowest one's median is the job's. `communication_fraction` is
+    the fraction of its pass that each rank's solves spent in messages and waiting. `simulated` is what a
     `SimulatedWorld` of as many ranks predicts, None where it was not asked.
     """
 
     size: Size
     serial: Times
     mgrit: tuple[Times, ...]
-    communication_share: tuple[float, ...]
+    communication_fraction: tuple[float, ...]
     forward_residual: float
     backward_residual: float
     gradient_error: float
@@ -70,7 +70,7 @@ def measure_parallel(
     alone = layer.module(Serial()) if comm.rank == 0 else None
     serial: list[float] = []
     mgrit: list[float] = []
-    shares: list[float] = []
+    fractions: list[float] = []
     simulated: list[float] = []
     with without_collector() as collect:
         for _ in range(repeats + 1):
@@ -83,19 +83,19 @@ def measure_parallel(
             comm.barrier("bench: waiting for rank 0's serial pass")
             mgrit.append(stopwatch(lambda: forward_backward(module, x))())
             solves = module.last_solve.forward + module.last_solve.backward
-            shares.append(sum(solve.communication_seconds for solve in solves) / mgrit[-1])
+            fractions.append(sum(solve.communication_seconds for solve in solves) / mgrit[-1])
             comm.barrier("bench: end of a parallel pass")
             tick()
     error = None if alone is None else relative_error(gradient_of(module), gradient_of(alone))
     of_ranks = comm.all_gather_objects(
-        (serial[1:], mgrit[1:], statistics.median(shares[1:]), simulated[1:], error), "bench: gathering"
+        (serial[1:], mgrit[1:], statistics.median(fractions[1:]), simulated[1:], error), "bench: gathering"
     )
     serial, _, _, simulated, error = of_ranks[0]
     return ParallelRun(
         layer.size,
         Times(tuple(serial)),
         tuple(Times(tuple(seconds)) for _, seconds, _, _, _ in of_ranks),
-        tuple(share for _, _, share, _, _ in of_ranks),
+        tuple(fraction for _, _, fraction, _, _ in of_ranks),
         module.last_solve.forward_residual,
         module.last_solve.backward_residual,
         error,

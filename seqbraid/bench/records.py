@@ -48,7 +48,7 @@ def lengths_to_dict(row: UnequalLengths) -> dict[str, Any]:
     names = ("torch", "serial", "mgrit")
     return {
         **vars(row.size),
-        "valid_share": row.valid_share,
+        "valid_share": row.valid_fraction,
         "times": {
             name: {kind: times_to_dict(row.times[name, kind]) for kind in ("equal", "unequal")}
             for name in names
@@ -71,7 +71,7 @@ def run_to_dict(each: ParallelRun) -> dict[str, Any]:
         "mgrit": times_to_dict(each.slowest),
         "mgrit_of_each_rank": [times_to_dict(times) for times in each.mgrit],
         "speedup": each.speedup,
-        "communication_share": list(each.communication_share),
+        "communication_share": list(each.communication_fraction),
         "forward_residual": each.forward_residual,
         "backward_residual": each.backward_residual,
         "gradient_error": each.gradient_error,

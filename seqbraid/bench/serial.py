@@ -83,11 +83,11 @@ def compare(
 class UnequalLengths:
     """Passes over sequences of equal and of unequal length: times[contender, "equal" or "unequal"].
 
-    `valid_share` is the share of the steps that lie within the unequal sequences.
+    `valid_fraction` is the fraction of the steps that lie within the unequal sequences.
     """
 
     size: Size
-    valid_share: float
+    valid_fraction: float
     times: Mapping[tuple[str, str], Times]
 
     def ratio(self, contender: str) -> float:

@@ -39,7 +39,7 @@ class SimulatedPass:
 
 
 @dataclass(frozen=True)
-class _Share:
+class _OfRank:
     """What one rank has to tell."""
 
     seconds: float
@@ -52,7 +52,7 @@ class _Share:
 def simulate(layer: Layer, solver: Serial | MGRIT, world: SimulatedWorld) -> SimulatedPass:
     """Run one pass on the ranks of `world`; each builds its module and takes its slice before the start."""
 
-    def on_rank(comm: Communicator) -> _Share:
+    def on_rank(comm: Communicator) -> _OfRank:
         assert isinstance(comm, SimulatedCommunicator)
         module = layer.module(solver, comm)
         x = layer.series[local_slice(layer.size.T, comm, solver)]
@@ -61,7 +61,7 @@ def simulate(layer: Layer, solver: Serial | MGRIT, world: SimulatedWorld) -> Sim
         output = forward_backward(module, x)
         seconds = comm.clock() - start
         solve = module.last_solve
-        return _Share(
+        return _OfRank(
             seconds,
             comm.communication_seconds - communicated,
             output.detach(),
@@ -69,13 +69,13 @@ def simulate(layer: Layer, solver: Serial | MGRIT, world: SimulatedWorld) -> Sim
             (solve.forward_residual, solve.backward_residual),
         )
 
-    shares = world.run(on_rank)
-    communication = sum(share.communication_seconds for share in shares)
+    ranks = world.run(on_rank)
+    communication = sum(rank.communication_seconds for rank in ranks)
     return SimulatedPass(
-        max(share.seconds for share in shares),
-        sum(share.seconds for share in shares) - communication,
+        max(rank.seconds for rank in ranks),
+        sum(rank.seconds for rank in ranks) - communication,
         communication,
-        torch.cat([share.output for share in shares]),
-        shares[0].gradient,
-        *shares[0].residuals,
+        torch.cat([rank.output for rank in ranks]),
+        ranks[0].gradient,
+        *ranks[0].residuals,
     )

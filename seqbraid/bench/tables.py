@@ -52,7 +52,7 @@ def table_of_lengths(rows: Sequence[UnequalLengths]) -> list[str]:
         header += [LABELS[name], "ratio"]
     table = []
     for row in rows:
-        cells = [str(row.size), f"{row.valid_share:.0%}"]
+        cells = [str(row.size), f"{row.valid_fraction:.0%}"]
         for name in names:
             equal, unequal = (
                 short(1e6 * row.times[name, kind].median / row.size.T) for kind in ("equal", "unequal")
@@ -98,7 +98,7 @@ def table_of_runs(runs: Sequence[ParallelRun]) -> list[str]:
         header += ["simulated", "simulated/measured"]
     table = []
     for each in runs:
-        fraction = sum(each.communication_share) / len(each.communication_share)
+        fraction = sum(each.communication_fraction) / len(each.communication_fraction)
         cells = [
             str(each.size),
             _in_brackets(each.serial, 1e3),

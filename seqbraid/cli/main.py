@@ -18,7 +18,7 @@ from seqbraid.announced import launched_rank
 from seqbraid.cli.errors import explain
 from seqbraid.cli.flags import in_flags
 from seqbraid.errors import CommunicationError
-from seqbraid.launching.endings import end_job, end_job_from_thread, running_mpi, share_warnings_at_end
+from seqbraid.launching.endings import end_job, end_job_from_thread, gather_warnings_at_end, running_mpi
 from seqbraid.launching.watch import watch
 from seqbraid.messages import messages_shown, warnings_in_one_line
 
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             options = apply_config(parser, arguments, options)
             options.run(options)
-            share_warnings_at_end()
+            gather_warnings_at_end()
     except BrokenPipeError:
         # Whoever read the output has left (`seqbraid info | head -1`); Python must not write at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -46,8 +46,8 @@ class Communicator(Protocol):
     def broadcast(self, tensor: Tensor, root: int, what: str) -> Tensor:
         """Overwrite `tensor` with the one of `root`, in place, and return it."""
 
-    def all_gather(self, share: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
-        """Fill `everything` (sum of counts, ...) with all shares (counts[rank], ...), and return it."""
+    def all_gather(self, local: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
+        """Fill `everything` (sum of counts, ...) with all ranks' `local` (counts[rank], ...); return it."""
 
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """Small Python values of all ranks in rank order; for set-up and reports, not inside a solve."""

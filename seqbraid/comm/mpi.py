@@ -103,9 +103,9 @@ class MPICommunicator:
         self.wait_for(self._mpi.Ibcast(buffer.numpy(), root), f"{what} (a broadcast from rank {root})")
         return _store(buffer, tensor)
 
-    def all_gather(self, share: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
+    def all_gather(self, local: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
         """See `Communicator.all_gather`."""
-        mine = share.detach().to("cpu").contiguous()
+        mine = local.detach().to("cpu").contiguous()
         buffer = _host_buffer(everything)
         size_of_one = buffer[:1].numel()
         elements = [count * size_of_one for count in counts]

@@ -50,9 +50,9 @@ class ProcessGrid:
         """
         if B < 0:
             raise ValueError(f"B is {B}; expected a number of sequences")
-        share, extra = divmod(B, self.data.size)
-        first = self.data.rank * share + min(self.data.rank, extra)
-        return slice(first, first + share + (self.data.rank < extra))
+        rows, extra = divmod(B, self.data.size)
+        first = self.data.rank * rows + min(self.data.rank, extra)
+        return slice(first, first + rows + (self.data.rank < extra))
 
 
 def as_grid(comm: object) -> ProcessGrid:

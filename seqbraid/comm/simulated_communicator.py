@@ -100,19 +100,19 @@ class SimulatedCommunicator:
             tensor.detach().copy_(self._meet(call, what, payload, self._tree(tensor.nbytes))[root])
         return tensor
 
-    def all_gather(self, share: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
+    def all_gather(self, local: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
         """See `Communicator.all_gather`."""
         with self._call(what):
             rows = counts[self.rank]
-            if len(share) != rows or len(everything) != sum(counts):
+            if len(local) != rows or len(everything) != sum(counts):
                 raise CommunicationError(
-                    f"rank {self._logical.number} gives {len(share)} of {len(everything)} rows in {what}; "
+                    f"rank {self._logical.number} gives {len(local)} of {len(everything)} rows in {what}; "
                     f"expected {rows} of {sum(counts)}"
                 )
             call = f"all_gather into {_form(everything)}"
             sent = everything.nbytes * (self.size - 1) / self.size
             seconds = self._rounds() * self._logical.run.latency + sent / self._logical.run.bandwidth
-            everything.detach().copy_(torch.cat(self._meet(call, what, _copy(share), seconds)))
+            everything.detach().copy_(torch.cat(self._meet(call, what, _copy(local), seconds)))
         return everything
 
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:

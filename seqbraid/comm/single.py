@@ -48,9 +48,9 @@ class SingleProcess:
         """Return `tensor`."""
         return tensor
 
-    def all_gather(self, share: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
-        """Fill `everything` with `share`, and return it."""
-        return everything.copy_(share)
+    def all_gather(self, local: Tensor, everything: Tensor, counts: Sequence[int], what: str) -> Tensor:
+        """Fill `everything` with `local`, and return it."""
+        return everything.copy_(local)
 
     def all_gather_objects(self, value: Any, what: str) -> list[Any]:
         """Return `[value]`."""

@@ -78,7 +78,7 @@ def open_dataset(path: str | Path, split: str | None = None) -> Dataset:
     if path.is_dir() and not is_array_folder(path):
         return _from_store(FeatureStore.open(path), path, split)
     if split is not None:
-        raise DataError(f"{path} has one split of its own; --split {split} is for feature stores")
+        raise DataError(f"{path} has one split of its own; `split={split}` is for feature stores")
     return _from_arrays(read_arrays(path))
 
 

@@ -11,8 +11,8 @@ from seqbraid.errors import OptionsError
 __all__ = ["hold_out"]
 
 
-def hold_out(part: Part, share: float, seed: int) -> tuple[Part, Part]:
-    """Return the rest of `part` and what is held back: of each class about `share` (0 to 1), drawn by `seed`.
+def hold_out(part: Part, fraction: float, seed: int) -> tuple[Part, Part]:
+    """Return the rest of `part` and what is held back: about `fraction` of each class, drawn by `seed`.
 
     Raises `OptionsError` where one of the two would be empty.
     """
@@ -21,11 +21,11 @@ def hold_out(part: Part, share: float, seed: int) -> tuple[Part, Part]:
     held = np.zeros(len(part), dtype=np.bool_)
     for label in np.unique(part.labels):
         members = random.permutation(np.flatnonzero(part.labels == label))
-        held[members[: round(share * len(members))]] = True
+        held[members[: round(fraction * len(members))]] = True
     if held.all() or not held.any():
         raise OptionsError(
-            f"holding back {share:g} of {len(part)} training sequences leaves {len(part) - held.sum()} to "
-            f"train on and {held.sum()} to validate by; take another --validation-fraction"
+            f"holding back {fraction:g} of {len(part)} training sequences leaves {len(part) - held.sum()} to "
+            f"train on and {held.sum()} to validate by; take another `validation_fraction`"
         )
     return _subset(part, np.flatnonzero(~held)), _subset(part, np.flatnonzero(held))
 

@@ -13,17 +13,17 @@ from typing import Any
 from seqbraid.announced import launched_rank, launched_ranks
 from seqbraid.launching.heard import wait_until_heard
 from seqbraid.messages.rank_warnings import (
+    gather_warnings,
     name_ranks,
     say_held_warnings,
-    share_warnings,
     take_held_warnings,
 )
 
 __all__ = [
     "end_job",
     "end_job_from_thread",
+    "gather_warnings_at_end",
     "running_mpi",
-    "share_warnings_at_end",
 ]
 
 # So long a rank waits for the others to meet an error too, before it ends the job alone.
@@ -31,12 +31,12 @@ _AGREEMENT_S = 2.0
 _FINALIZE_S = 5.0
 
 
-def share_warnings_at_end() -> None:
-    """Share the warnings of ranks that have worked together; collective, where MPI was started."""
+def gather_warnings_at_end() -> None:
+    """Gather the warnings of ranks that have worked together; collective, where MPI was started."""
     if running_mpi() is not None:
         from seqbraid.comm import world
 
-        share_warnings(world())
+        gather_warnings(world())
 
 
 def end_job(command: str, text: str, code: int, consequence: bool = False) -> int:

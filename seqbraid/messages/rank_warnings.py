@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Held",
+    "gather_warnings",
     "name_ranks",
     "say_held_warnings",
-    "share_warnings",
     "take_held_warnings",
     "warnings_in_one_line",
 ]
@@ -77,7 +77,7 @@ def warnings_in_one_line(command: str, spelled: Callable[[str], str] = str) -> I
     """Print warnings as one line each; of those that recur, the first and their number.
 
     `spelled` is called with every warning, and returns what is to be printed.
-    Ranks other than 0 hold theirs until `share_warnings`, or until an error ends the job.
+    Ranks other than 0 hold theirs until `gather_warnings`, or until an error ends the job.
     """
     global _current
     current = _current = _Warnings(command, spelled)
@@ -106,7 +106,7 @@ def warnings_in_one_line(command: str, spelled: Callable[[str], str] = str) -> I
                     )
 
 
-def share_warnings(communicator: Communicator) -> None:
+def gather_warnings(communicator: Communicator) -> None:
     """Let rank 0 say the warnings that only other ranks have had since the last time; collective.
 
     What rank 0 has said is not said again. Raises `CommunicationError` where a rank does not come.

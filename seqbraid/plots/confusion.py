@@ -1,4 +1,4 @@
-"""The confusion matrix of a run: of each true class, what share was taken for which."""
+"""The confusion matrix of a run: of each true class, what fraction was taken for which."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def draw_confusion(figure: Any, axis: Any, record: RunRecord, kind: str) -> None
     """Draw the matrix of the inference by one solver, "mgrit" or "serial"."""
     counts = record.confusions[kind]
     classes = len(counts)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axis.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     few = classes <= _COUNTED
     if few:
         for row, column in np.argwhere(counts):
-            colour = "white" if shares[row, column] > 0.5 else "black"
+            colour = "white" if fractions[row, column] > 0.5 else "black"
             text = str(counts[row, column])
             size = 7 if len(text) < 4 else 5.5
             axis.text(column, row, text, color=colour, fontsize=size, ha="center", va="center")
     else:
         bar = figure.colorbar(image, ax=axis, shrink=0.4, aspect=30, pad=0.01)
         bar.ax.tick_params(labelsize=6)
-        bar.set_label("share of the true class", fontsize=7)
+        bar.set_label("fraction of the true class", fontsize=7)
     named = evenly(classes, int(_MOST / _CELL))
     names, size = _names(record), 7 if few else 6
     axis.set_xticks(named, [names[number] for number in named], rotation=90, fontsize=size)

@@ -148,7 +148,7 @@ def _draw_accuracies(record: RunRecord, accuracies: dict[str, Values], axis: Any
         number = record.epoch_numbers[best]
         label = f"best: {test[best]:.4f}, epoch {number:g}"
         axis.plot(number, test[best], "*", color="C3", markersize=11, fillstyle="none", label=label)
-    axis.set_ylabel("share recognised")
+    axis.set_ylabel("fraction recognised")
     _finish_epochs(record, axis, "accuracy")
 
 

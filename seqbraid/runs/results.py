@@ -32,8 +32,8 @@ _LAST = (
 def results_of_run(record: RunRecord) -> Results:
     """Return the numbers of a run, None for those that it lacks.
 
-    Metrics are those of the last epoch, seconds and diverged solves those of all, and shares (0 to 1) of the
-    training's seconds. `best_test_accuracy` is that of `best_epoch`.
+    Metrics are those of the last epoch, seconds and diverged solves those of all; a share_ is a fraction of
+    the training's seconds. `best_test_accuracy` is that of `best_epoch`.
     """
     results: Results = {
         "epochs_done": float(len(record.epochs)),

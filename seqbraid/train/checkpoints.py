@@ -69,7 +69,7 @@ class Checkpoints:
         if free + sum(path.stat().st_size for path in self._newest_first()) < needed:
             raise OptionsError(
                 f"{self.folder} has {free / 1e6:.1f} MB free, but {self.keep} checkpoints and the weights "
-                f"need {needed / 1e6:.1f}; make room there, or choose another --output"
+                f"need {needed / 1e6:.1f}; make room there, or choose another `output`"
             )
 
     def _newest_first(self) -> list[Path]:

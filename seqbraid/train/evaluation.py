@@ -25,7 +25,7 @@ class Evaluation:
     """Mean cross entropy, what became of each class, the largest residual of a solve, and wall seconds.
 
     `confusion[i, j]` (classes, classes) is how many sequences of class i were taken for class j; `top5` is
-    the share of sequences whose class is among the five most likely, None with no more than five classes.
+    the fraction of sequences whose class is among the five most likely, None with no more than five classes.
     """
 
     loss: float
@@ -41,15 +41,15 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """The share of sequences that were recognised, 0 to 1."""
+        """The fraction of sequences that were recognised, 0 to 1."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     @property
     def accuracy_of_classes(self) -> npt.NDArray[np.float64]:
-        """(classes,) of each class the share of its sequences that were recognised, nan where it has none."""
+        """(classes,) the fraction of each class that was recognised, nan where it has no sequence."""
         with np.errstate(invalid="ignore"):
-            share: npt.NDArray[np.float64] = np.diag(self.confusion) / self.confusion.sum(axis=1)
-        return share
+            fraction: npt.NDArray[np.float64] = np.diag(self.confusion) / self.confusion.sum(axis=1)
+        return fraction
 
     def to_dict(self) -> dict[str, Any]:
         """Return all as plain values for a file."""

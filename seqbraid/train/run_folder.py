@@ -26,7 +26,7 @@ class RunFolder:
     """What a training run leaves behind; every file is written to a temporary name and renamed.
 
     options.json     what was asked for, with the class names and what the features mean
-    config.toml      every option, for `seqbraid train --config`
+    config.toml      every option, for `seqbraid train` to repeat the run
     metrics.jsonl    one JSON object an epoch
     evaluation.json  how the weights of the last epoch do on the test part, class by class
     last.pt          weights after the last epoch, with the features' mean and deviation
@@ -55,20 +55,20 @@ class RunFolder:
         there that bear a run's names but are none.
         """
         if self.folder.exists() and not self.folder.is_dir():
-            raise OptionsError(f"{self.folder} is a file; choose another --output for the run folder")
+            raise OptionsError(f"{self.folder} is a file; choose another `output` for the run folder")
         results = [self.folder / name for name in _RESULTS]
         folders, config = [self.folder / name for name in _FOLDERS], self.folder / _CONFIG
         if self.holds_a_run:
             if not overwrite:
                 raise OptionsError(
-                    f"{self.folder} holds a run already; choose another --output, or say --resume to go on "
-                    "with it, or --overwrite"
+                    f"{self.folder} holds a run already; choose another `output`, or say `resume` to go on "
+                    "with it, or `overwrite`"
                 )
         elif (self.folder / HEADER).is_file():
-            raise OptionsError(f"{self.folder} is a feature store; choose another --output for the run")
+            raise OptionsError(f"{self.folder} is a feature store; choose another `output` for the run")
         elif present := next((path for path in [*results, *folders, config] if path.exists()), None):
             raise OptionsError(
-                f"{self.folder} is no run folder but holds {present.name}; choose another --output"
+                f"{self.folder} is no run folder but holds {present.name}; choose another `output`"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in results:

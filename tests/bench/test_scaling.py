@@ -117,8 +117,8 @@ def test_parallel_on_one_rank_and_on_simulated_ones_tells_the_same_errors():
     alone = measure_parallel(LAYER, solver, SingleProcess(), 2, SimulatedWorld(3))
     assert alone.gradient_error == pytest.approx(errors_by_hand(solver)[1], rel=1e-6)
     assert [len(times.seconds) for times in (alone.serial, *alone.mgrit, alone.simulated)] == [2, 2, 2]
-    assert len(alone.communication_share) == 1
-    assert 0 <= alone.communication_share[0] < 1
+    assert len(alone.communication_fraction) == 1
+    assert 0 <= alone.communication_fraction[0] < 1
     assert alone.speedup == alone.serial.median / alone.slowest.median
 
     ticks = []

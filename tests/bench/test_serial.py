@@ -90,7 +90,7 @@ def test_every_contender_sees_the_lengths():
 def test_unequal_lengths_are_timed_against_equal_ones():
     ticks = []
     row = compare_lengths(Layer(SIZE), SOLVER, 2, lambda: ticks.append(1))
-    assert row.valid_share == sum(draw_lengths(SIZE)) / (40 * 3)
+    assert row.valid_fraction == sum(draw_lengths(SIZE)) / (40 * 3)
     assert len(ticks) == 6 * 3
     assert [len(times.seconds) for times in row.times.values()] == [2] * 6
 

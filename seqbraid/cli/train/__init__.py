@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
     from seqbraid.cli.train.setup import Setup
     from seqbraid.cli.train.starting import begin, open_data, resumes
     from seqbraid.comm import on_rank_zero, world
-    from seqbraid.messages import share_warnings
+    from seqbraid.messages import gather_warnings
     from seqbraid.mgrit import MGRIT
     from seqbraid.train import Batches, Evaluation, RunFolder, Trainer
     from seqbraid.train.inference import both_inferences
@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> None:
 
     def after_epoch(metrics: dict[str, Any], test: Evaluation) -> None:
         on_rank_zero(communicator, lambda: results.write(metrics, test), "writing results")
-        share_warnings(communicator)
+        gather_warnings(communicator)
         say(line_of_epoch(metrics, options.epochs))
 
     received = trainer.run(after_epoch)
