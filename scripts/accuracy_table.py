@@ -29,9 +29,10 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from seqbraid import __version__
-from seqbraid.cli.arguments import add_mgrit_arguments, positive, whole
-from seqbraid.data.padding import PADDINGS
+from seqbraid.cli.arguments import add_options, positive, whole
 from seqbraid.files import write_text
+from seqbraid.options import ModelOptions, SequenceOptions, TrainingOptions, options_of
+from seqbraid.options.commands import mgrit_options
 
 CELLS = ("classic", "implicit")
 TRAINING = ("hidden_size", "num_layers", "epochs", "batch_size", "lr", "pad")
@@ -334,17 +335,14 @@ def parse_options() -> argparse.Namespace:
         metavar="GAP",
         help="by which means may differ (default: 0.01)",
     )
-    count = whole(1, 10**9)
-    for name, default in (("hidden-size", 100), ("num-layers", 2), ("epochs", 10), ("batch-size", 100)):
-        parser.add_argument(
-            f"--{name}", type=count, default=default, metavar="N", help=f"(default: {default})"
-        )
-    parser.add_argument("--lr", type=positive, default=1e-3, metavar="RATE", help="(default: 1e-3)")
-    parser.add_argument("--pad", choices=PADDINGS, default="lengths", help="(default: lengths)")
+    [hidden, layers] = options_of(ModelOptions, "hidden_size", "num_layers")
+    of_training = options_of(TrainingOptions, "epochs", "batch_size", "learning_rate")
+    shared = [hidden, layers.but(default=2), *of_training, *options_of(SequenceOptions, "pad")]
+    add_options(parser, [each.but(group=None) for each in shared])
     options = parser.parse_args()
     options.mgrit = shlex.split(options.mgrit)
     of_mgrit = argparse.ArgumentParser(prog="accuracy_table.py --mgrit", add_help=False)
-    add_mgrit_arguments(of_mgrit, coarsenings=[4])
+    add_options(of_mgrit, mgrit_options([4]))
     of_mgrit.parse_args(options.mgrit)
     return options
 

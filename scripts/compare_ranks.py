@@ -19,7 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from seqbraid.cli.arguments import add_sequence_arguments
+from seqbraid.cli.arguments import add_options
+from seqbraid.options import SequenceOptions, options_of
 
 SHARED = ("hidden-size", "num-layers", "epochs", "batch-size", "lr", "seed")
 
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4], help="(default: 1 2 4)")
     for name, default in zip(SHARED, ("100", "1", "10", "100", "1e-3", "0"), strict=True):
         parser.add_argument(f"--{name}", default=default, help=f"(default: {default})")
-    add_sequence_arguments(parser)
+    add_options(parser, options_of(SequenceOptions, "split", "pad"))
     arguments = sys.argv[1:]
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:cut])

@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from seqbraid.cli.arguments import add_sequence_arguments
+from seqbraid.cli.arguments import add_options
 from seqbraid.comm import SingleProcess
 from seqbraid.data.dataset import Part, open_dataset
 from seqbraid.data.padding import pad_part, padded_steps
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.files import write_text
+from seqbraid.options import SequenceOptions, options_of
 
 
 class TorchClassifier(nn.Module):
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write a line an epoch, as metrics.jsonl of a run folder"
     )
-    add_sequence_arguments(parser)
+    add_options(parser, options_of(SequenceOptions, "split", "pad"))
     options = parser.parse_args()
     dataset = open_dataset(options.data, options.split)
     steps = padded_steps(dataset, options.pad)

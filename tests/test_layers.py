@@ -15,7 +15,7 @@ ALLOWED = {
     "seqbraid.files": {"seqbraid.errors"},
     "seqbraid.progress": set(),
     "seqbraid.options": {"seqbraid.errors"},
-    "seqbraid.comm": {"seqbraid.announced", "seqbraid.errors"},
+    "seqbraid.comm": {"seqbraid.announced", "seqbraid.errors", "seqbraid.options"},
     "seqbraid.cells": set(),
     "seqbraid.kernels": {"seqbraid.cells", "seqbraid.errors"},
     "seqbraid.mgrit": {"seqbraid.comm", "seqbraid.options"},
@@ -28,7 +28,7 @@ ALLOWED = {
         "seqbraid.options",
         "seqbraid.solve",
     },
-    "seqbraid.data": {"seqbraid.comm", "seqbraid.errors", "seqbraid.files"},
+    "seqbraid.data": {"seqbraid.comm", "seqbraid.errors", "seqbraid.files", "seqbraid.options"},
     "seqbraid.messages": {"seqbraid.announced", "seqbraid.comm"},
     "seqbraid.launching": {
         "seqbraid.announced",

@@ -1,6 +1,7 @@
 """Options from a TOML file: flat keys named as the long options, `hidden-size = 100`.
 
-The command line wins over the file, which wins over the defaults.
+The command line wins over the file, which wins over the defaults. What a file may give must not be required
+by the parser, which `options.parser` names; `require` tells afterwards what is missing.
 """
 
 from __future__ import annotations
@@ -16,34 +17,19 @@ import tomli_w
 
 from seqbraid.errors import OptionsError
 from seqbraid.files import write_text
+from seqbraid.options import Option
+from seqbraid.options.declaring import InFile
+from seqbraid.options.kinds import OrWord, PerLevel
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["CONFIG", "add_config_argument", "apply_config", "read_config", "require", "write_config"]
+__all__ = ["CONFIG", "apply_config", "read_config", "require", "write_config"]
 
 # The file in a run folder.
 CONFIG = "config.toml"
-
-# What belongs to one call of a command, not to what it computes.
-_NEVER_READ = frozenset({"config", "help", "resume"})
-_NEVER_WRITTEN = frozenset({"overwrite"})
-
-
-def add_config_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --config; `apply_config` and `write_config` look for `parser` in `options.parser`.
-
-    What a file may give must not be required by `parser`; `require` tells afterwards what is missing.
-    """
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="TOML file of options, named as here without the dashes (hidden-size = 100); the command line "
-        "wins over it; paths in it start from the current directory, as on the command line",
-    )
 
 
 def apply_config(
@@ -102,7 +88,7 @@ def write_config(path: Path, parser: argparse.ArgumentParser, options: argparse.
     output = " --output ANOTHER" if hasattr(options, "output") else ""
     lines = [f"# To repeat this, where it was started: {parser.prog} --config THIS_FILE{output}"]
     for name, action in _actions(parser).items():
-        if action.dest in _NEVER_WRITTEN:
+        if _in_file(action) == "read":
             continue
         value = _plain(name, getattr(options, action.dest))
         if value is None:
@@ -129,7 +115,7 @@ def _actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     """Return the options that a file may hold, by the names that they have there."""
     actions = {}
     for action in parser._actions:  # argparse has no public list of them
-        if action.dest in _NEVER_READ or action.default == argparse.SUPPRESS:
+        if _in_file(action) == "never":
             continue
         if not (
             _is_flag(action) or isinstance(action, argparse._StoreAction | argparse.BooleanOptionalAction)
@@ -137,9 +123,21 @@ def _actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
             raise TypeError(
                 f"{action.dest}: options of the kind {type(action).__name__} have no form in a file"
             )
-        long = (text[2:] for text in action.option_strings if text.startswith("--"))
-        actions[next(long, action.dest)] = action
+        actions[_name(action)] = action
     return actions
+
+
+def _name(action: argparse.Action) -> str:
+    """Return the name of an option in a file."""
+    return next((text[2:] for text in action.option_strings if text.startswith("--")), action.dest)
+
+
+def _in_file(action: argparse.Action) -> InFile:
+    """Return whether an option stands in files, as it declares it; --help does not."""
+    declared: Option | None = getattr(action, "declared", None)
+    if declared is not None:
+        return declared.in_file
+    return "never" if action.default == argparse.SUPPRESS else "kept"
 
 
 def _is_flag(action: argparse.Action) -> bool:
@@ -167,7 +165,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _unknown(key: str, names: list[str], parser: argparse.ArgumentParser) -> str:
     word = key.replace("_", "-")
-    if word in _NEVER_READ:
+    if any(word == _name(action) for action in parser._actions if _in_file(action) == "never"):
         return f"{word} is for the command line alone; remove it"
     near = difflib.get_close_matches(word, names, 1)
     remedy = f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"
@@ -181,7 +179,7 @@ def _parsed(action: argparse.Action, value: Any) -> Any:
             raise ValueError(f"{value!r} is neither true nor false")
         return value if action.const is None else value == action.const
     if action.nargs in (None, "?"):
-        return _parsed_word(action, value)
+        return _parsed_word(action, _as_word(action, value))
     if not isinstance(value, list):
         raise ValueError(f"{value!r} is not a list; put it into [ ]")
     if isinstance(action.nargs, int) and len(value) != action.nargs:
@@ -189,6 +187,18 @@ def _parsed(action: argparse.Action, value: Any) -> Any:
     if action.nargs == "+" and not value:
         raise ValueError("the list is empty; expected at least one value")
     return [_parsed_word(action, each) for each in value]
+
+
+def _as_word(action: argparse.Action, value: Any) -> Any:
+    """Return a list for an option of a value a level as the command line has it: 16,4."""
+    several = isinstance(value, list) and all(isinstance(each, int | float | str) for each in value)
+    return ",".join(map(str, value)) if several and _is_per_level(action) else value
+
+
+def _is_per_level(action: argparse.Action) -> bool:
+    declared: Option | None = getattr(action, "declared", None)
+    kind = None if declared is None else declared.of_command
+    return isinstance(kind.kind if isinstance(kind, OrWord) else kind, PerLevel)
 
 
 def _parsed_word(action: argparse.Action, value: Any) -> Any:

@@ -13,17 +13,21 @@ example, after `seqbraid train features/ --output run/`:
 from __future__ import annotations
 
 import argparse
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from seqbraid.cli.arguments import (
-    add_grid_arguments,
-    add_sequence_arguments,
-    add_solver_arguments,
-    add_threads_argument,
-    whole,
-)
+from seqbraid.cli.arguments import add_options
 from seqbraid.cli.solvers import solver_from_options
+from seqbraid.options import (
+    RankOptions,
+    RunOptions,
+    ThreadOptions,
+    TrainedOptions,
+    TrainingOptions,
+    options_of,
+)
+from seqbraid.options.commands import sequence_options_of_a_run, solver_options_of_a_run
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -33,34 +37,27 @@ HELP = "measure a trained run on a data set"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `seqbraid evaluate`."""
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder of seqbraid train")
-    parser.add_argument("data", type=Path, metavar="DATA", help="feature store, .npz file or folder of .npy")
-    parser.add_argument(
-        "--which",
-        choices=("last", "best"),
-        default="last",
-        help="weights of the last epoch, or of the best by the validation part, else by the test part "
-        "(default: last)",
-    )
+    [data], [batch] = options_of(RunOptions, "data"), options_of(TrainingOptions, "batch_size")
+    add_options(parser, [data.but(default=MISSING), *options_of(TrainedOptions, "which")])
     parser.add_argument(
         "--part", choices=("train", "test"), default="test", help="part of DATA to measure (default: test)"
     )
-    parser.add_argument(
-        "--batch-size",
-        type=whole(1, 10**9),
-        default=100,
-        metavar="B",
-        help="sequences at a time (default: 100)",
-    )
+    add_options(parser, [batch.but(help="sequences at a time", group=None)])
     parser.add_argument(
         "--side-by-side",
         action="store_true",
         help="measure twice, with the serial solver and with MGRIT",
     )
     parser.add_argument("--classes", action="store_true", help="show each class by itself")
-    add_sequence_arguments(parser, of_a_run=True)
-    add_solver_arguments(parser, of_a_run=True)
-    add_grid_arguments(parser)
-    add_threads_argument(parser)
+    add_options(
+        parser,
+        [
+            *options_of(ThreadOptions),
+            *sequence_options_of_a_run(),
+            *solver_options_of_a_run(),
+            *options_of(RankOptions),
+        ],
+    )
 
 
 def run(options: argparse.Namespace) -> None:

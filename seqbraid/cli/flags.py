@@ -16,7 +16,10 @@ def in_flags(text: str, parser: argparse.ArgumentParser) -> str:
 
     What the parser does not know stays as it is.
     """
-    flags = {action.dest: _flag(action) for action in parser._actions}  # argparse has no public list of them
+    flags = {}
+    for action in parser._actions:  # argparse has no public list of them
+        declared = getattr(action, "declared", None)
+        flags[action.dest if declared is None else declared.name] = _flag(action)
 
     def write(found: re.Match[str]) -> str:
         name, value = found.groups()

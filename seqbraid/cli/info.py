@@ -18,7 +18,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from seqbraid.cli.arguments import add_threads_argument
+from seqbraid.cli.arguments import add_options
+from seqbraid.options import ThreadOptions, options_of
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="compare every clip of a feature store with its checksum"
     )
-    add_threads_argument(parser)
+    add_options(parser, options_of(ThreadOptions))
 
 
 def run(options: argparse.Namespace) -> None:

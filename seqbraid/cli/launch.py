@@ -26,8 +26,9 @@ import argparse
 import shlex
 import sys
 
-from seqbraid.cli.arguments import whole
+from seqbraid.cli.arguments import add_options, whole
 from seqbraid.cli.flags import in_flags
+from seqbraid.options import ThreadOptions, options_of
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -39,12 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", type=whole(1, 10**6), required=True, metavar="RANKS", dest="ranks", help="number of ranks"
     )
-    parser.add_argument(
-        "--threads",
-        type=whole(1, 4096),
-        metavar="N",
-        help="threads of each rank (default: OMP_NUM_THREADS, else the cores shared by the ranks)",
-    )
+    [threads] = options_of(ThreadOptions)
+    shared = "OMP_NUM_THREADS, else the cores shared by the ranks"
+    add_options(parser, [threads.but(help="threads of each rank", unset=shared)])
     parser.add_argument(
         "--hosts",
         metavar="A,B",

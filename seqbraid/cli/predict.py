@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqbraid.cli.arguments import add_threads_argument, whole
+from seqbraid.cli.arguments import add_options, whole
+from seqbraid.options import ThreadOptions, TrainedOptions, options_of
 
 if TYPE_CHECKING:
     from seqbraid.train import Run
@@ -35,20 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=whole(1, 10**6), default=5, metavar="N", help="classes shown (default: 5)"
     )
-    parser.add_argument(
-        "--which",
-        choices=("last", "best"),
-        default="last",
-        help="weights of the last epoch, or of the best by the validation part, else by the test part "
-        "(default: last)",
-    )
+    add_options(parser, options_of(TrainedOptions, "which"))
     parser.add_argument(
         "--weights",
         metavar="SPEC",
         help="where the backbone's weights lie now: a name, a file or random:SEED "
         "(default: as they were given to preprocess)",
     )
-    add_threads_argument(parser)
+    add_options(parser, options_of(ThreadOptions))
 
 
 def run(options: argparse.Namespace) -> None:

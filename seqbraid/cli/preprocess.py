@@ -34,7 +34,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqbraid.cli.arguments import add_threads_argument, fraction, whole
+from seqbraid.cli.arguments import add_options, fraction, whole
+from seqbraid.options import ThreadOptions, options_of
 
 __all__ = ["HELP", "add_arguments", "add_backbone_arguments", "run"]
 
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_backbone_arguments(parser, weights="IMAGENET1K_V1")
     _add_split_arguments(parser)
-    add_threads_argument(parser)
+    add_options(parser, options_of(ThreadOptions))
     parser.add_argument(
         "--strict",
         action="store_true",

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from seqbraid.options import (
+    MGRIT,
+    TRAINED_BY,
+    Serial,
+    SolverOptions,
+    options_of,
+    require_beside,
+    values_of,
+)
 
 if TYPE_CHECKING:
-    from seqbraid.mgrit import MGRIT, Serial
     from seqbraid.rnn.auto import Choice
 
 __all__ = [
@@ -18,9 +28,6 @@ __all__ = [
     "solver_from_options",
 ]
 
-# Those of training: a small interval, since the sequences of clips and sensor windows are short.
-_MGRIT_DEFAULTS = {"coarsening": 4}
-
 
 def solver_from_options(
     options: argparse.Namespace, trained: Serial | MGRIT | None = None, choice: Choice | None = None
@@ -30,23 +37,14 @@ def solver_from_options(
     `choice` is what `choose_from_options` chose. Raises `OptionsError` for an option of MGRIT beside the
     serial solver.
     """
-    import dataclasses
-
-    from seqbraid.errors import OptionsError
-    from seqbraid.mgrit import MGRIT, Serial
-
-    given = _given_of_mgrit(options)
     serial = options.solver == "serial" or (options.solver is None and not isinstance(trained, MGRIT))
+    given = {**vars(options), "solver": "serial" if serial else "mgrit"}
+    require_beside([*options_of(SolverOptions, "solver"), *options_of(MGRIT)], given)
     if serial:
-        if given:
-            flag = "--" + next(iter(given)).replace("_", "-")
-            raise OptionsError(f"{flag} belongs to MGRIT; add --solver mgrit, or leave it out")
         return Serial()
     if choice is not None:
         return chosen_from_options(options, choice)
-    if isinstance(trained, MGRIT):
-        return dataclasses.replace(trained, **given)
-    return MGRIT(**{**_MGRIT_DEFAULTS, **given})
+    return replace(trained if isinstance(trained, MGRIT) else TRAINED_BY, **values_of(MGRIT, given))
 
 
 def mgrit_from_options(options: argparse.Namespace) -> list[MGRIT]:
@@ -54,10 +52,11 @@ def mgrit_from_options(options: argparse.Namespace) -> list[MGRIT]:
 
     On one level there are no intervals, and so only the first.
     """
-    from seqbraid.mgrit import MGRIT
-
-    given = _given_of_mgrit(options)
-    lengths = [each for each in dict.fromkeys(given["coarsening"]) if each != "auto"]
+    given = values_of(MGRIT, vars(options))
+    asked = given["coarsening"]
+    lengths = [
+        each for each in dict.fromkeys(asked if isinstance(asked, list) else [asked]) if each != "auto"
+    ]
     solvers = [MGRIT(**{**given, "coarsening": each}) for each in lengths]
     return solvers[:1] if given.get("levels") == 1 else solvers
 
@@ -69,13 +68,11 @@ def choose_from_options(
 
     Raises `OptionsError` for --memory without it.
     """
-    from seqbraid.errors import OptionsError
     from seqbraid.rnn.auto import choose
 
+    require_beside([*options_of(MGRIT, "coarsening"), *options_of(SolverOptions, "memory")], vars(options))
     lengths = options.coarsening
     if lengths != "auto" and not (isinstance(lengths, list) and "auto" in lengths):
-        if options.memory is not None:
-            raise OptionsError("--memory is for --coarsening auto; add that, or leave it out")
         return None
     T, B, inputs, hidden = size
     network = {name: getattr(options, name) for name in ("latency", "bandwidth") if hasattr(options, name)}
@@ -84,30 +81,15 @@ def choose_from_options(
 
 def chosen_from_options(options: argparse.Namespace, choice: Choice) -> Serial | MGRIT:
     """Return the chosen solver, with all else that the options ask for."""
-    import dataclasses
-
-    from seqbraid.mgrit import Serial
-
     if isinstance(choice.solver, Serial):
         return choice.solver
-    given = _given_of_mgrit(options)
+    given = values_of(MGRIT, vars(options))
     del given["coarsening"]
-    return dataclasses.replace(choice.solver, **given)
-
-
-def _given_of_mgrit(options: argparse.Namespace) -> dict[str, Any]:
-    import dataclasses
-
-    from seqbraid.mgrit import MGRIT
-
-    names = [field.name for field in dataclasses.fields(MGRIT) if hasattr(options, field.name)]
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return replace(choice.solver, **given)
 
 
 def describe_solver(solver: Serial | MGRIT, coarsenings: Sequence[int] = ()) -> str:
     """Return what a person wants to know of a solver, in one line; `coarsenings` for its own, where given."""
-    from seqbraid.mgrit import MGRIT
-
     if not isinstance(solver, MGRIT):
         return "serial solver"
     if solver.levels == 1:

@@ -17,16 +17,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from seqbraid.cli.arguments import add_threads_argument, positive, whole
+from seqbraid.cli.arguments import add_options, whole
+from seqbraid.options import MGRIT, ModelOptions, ThreadOptions, TrainingOptions, options_of
+from seqbraid.options.declaring import Group
+from seqbraid.options.kinds import Whole
+from seqbraid.options.solver import CoarseInput, CoarseKind, CoarseStep
 
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "show errors of states and gradients against the serial solution"
 
 _DEFAULT_COARSE = ["implicit/point", "implicit/mean", "frozen/point", "frozen/mean"]
-_CHOICES = (("frozen", "implicit", "classic"), ("mean", "point"), ("scaled", "unit"))
+_CHOICES = tuple(get_args(each) for each in (CoarseKind, CoarseInput, CoarseStep))
 
 
 def _propagator(text: str) -> tuple[str, str, str]:
@@ -43,14 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `seqbraid verify`."""
     layer = parser.add_argument_group("layer")
     size = whole(1, 10**9)
-    layer.add_argument("--steps", type=size, default=1024, metavar="T", help="(default: 1024)")
-    layer.add_argument("--batch-size", type=size, default=8, metavar="B", help="(default: 8)")
-    layer.add_argument("--input-size", type=size, default=9, metavar="I", help="(default: 9)")
-    layer.add_argument("--hidden-size", type=size, default=64, metavar="H", help="(default: 64)")
-    layer.add_argument(
-        "--cell", choices=("classic", "implicit"), default="classic", help="(default: classic)"
-    )
-    layer.add_argument("--gamma", type=positive, default=1.0, metavar="STEP", help="(default: 1)")
+    layer.add_argument("--steps", type=size, default=1024, metavar="T", help="steps (default: 1024)")
+    layer.add_argument("--input-size", type=size, default=9, metavar="I", help="inputs (default: 9)")
+    [batch, seed] = options_of(TrainingOptions, "batch_size", "seed")
+    [hidden, *cell] = options_of(ModelOptions, "hidden_size", "cell", "gamma")
+    shared = [
+        batch.but(default=8, help="sequences"),
+        hidden.but(default=64),
+        *cell,
+        seed.but(help="of weights and input"),
+    ]
+    add_options(parser, [each.but(group=Group("layer")) for each in shared])
     layer.add_argument(
         "--gate-bias",
         type=float,
@@ -67,15 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     layer.add_argument(
         "--dtype", choices=("float64", "float32"), default="float64", help="(default: float64)"
     )
-    layer.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="(default: 0)")
+    [coarsening, levels, relaxation] = options_of(MGRIT, "coarsening", "levels", "relaxation")
+    several = levels.but(kind=Whole(2, 60), help="grid levels")
     solver = parser.add_argument_group("solver")
-    solver.add_argument(
-        "--coarsening", type=size, default=16, metavar="C", help="steps an interval (default: 16)"
+    add_options(
+        parser,
+        [each.but(group=Group("solver"), beside=None) for each in (coarsening, several, relaxation)],
     )
-    solver.add_argument(
-        "--levels", type=whole(2, 60), default=2, metavar="L", help="grid levels (default: 2)"
-    )
-    solver.add_argument("--relaxation", choices=("FCF", "F"), default="FCF", help="(default: FCF)")
     solver.add_argument(
         "--coarse",
         type=_propagator,
@@ -91,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ranks", type=whole(1, 4096), metavar="P", help="logical ranks to simulate (default: 1)"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the errors; needs matplotlib")
-    add_threads_argument(parser)
+    add_options(parser, options_of(ThreadOptions))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -100,7 +105,6 @@ def run(options: argparse.Namespace) -> None:
 
     from seqbraid.comm import SimulatedWorld, launched_ranks, world
     from seqbraid.errors import OptionsError
-    from seqbraid.mgrit import MGRIT
     from seqbraid.plots.figure import require_plot
     from seqbraid.threads import set_threads
     from seqbraid.verify import Case, lines_of_errors, verify

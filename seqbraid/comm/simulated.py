@@ -10,6 +10,7 @@ from typing import TypeVar
 from seqbraid.comm.base import Communicator
 from seqbraid.comm.simulated_communicator import SimulatedCommunicator
 from seqbraid.comm.simulated_run import LogicalRank, Run
+from seqbraid.options import NetworkOptions
 
 __all__ = ["SimulatedWorld"]
 
@@ -43,8 +44,8 @@ class SimulatedWorld:
     """
 
     ranks: int
-    latency: float = 2e-6
-    bandwidth: float = 10e9
+    latency: float = NetworkOptions.latency
+    bandwidth: float = NetworkOptions.bandwidth
     timer: Callable[[], float] = field(default=time.perf_counter, kw_only=True)
     compute_seconds: list[float] = field(default_factory=list, init=False)
     communication_seconds: list[float] = field(default_factory=list, init=False)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from seqbraid.data.dataset import Dataset, Part
+from seqbraid.options import Padding
 
 __all__ = ["PADDINGS", "Padding", "pad_part", "pad_sequence", "padded_steps"]
 
-Padding = Literal["lengths", "zeros", "repeat-last"]
-PADDINGS: tuple[Padding, ...] = ("lengths", "zeros", "repeat-last")
+PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
 
 def padded_steps(dataset: Dataset, padding: Padding) -> int:

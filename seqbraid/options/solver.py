@@ -4,17 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, get_args
+from functools import partial
+from typing import Any, ClassVar, Literal
 
-from seqbraid.errors import DataError
+from seqbraid.errors import DataError, OptionsError
+from seqbraid.options.declaring import Beside, Group, check, documented, option
+from seqbraid.options.kinds import POSITIVE, TEXT, Number, OneOf, PerLevel, Whole
 
-__all__ = ["MGRIT", "Serial", "require_integer", "solver_from_dict", "solver_to_dict"]
+__all__ = [
+    "MGRIT",
+    "TRAINED_BY",
+    "CoarseInput",
+    "CoarseKind",
+    "CoarseStep",
+    "Serial",
+    "SolverOptions",
+    "Storage",
+    "solver_from_dict",
+    "solver_to_dict",
+]
 
 Relaxation = Literal["FCF", "F"]
 InitialGuess = Literal["coarse", "zero"]
 OnDivergence = Literal["raise", "warn", "serial"]
+# What a GRU understands, for which the command line is.
+CoarseKind = Literal["frozen", "implicit", "classic"]
+CoarseStep = Literal["scaled", "unit"]
+CoarseInput = Literal["mean", "point"]
+Storage = Literal["states", "c_points"]
 
-_CHOICES = {"initial_guess": InitialGuess, "on_divergence": OnDivergence}
+SOLVER = Group("solver", "The options after --solver are those of mgrit.")
+_LENGTHS = PerLevel(Whole(1, 10**9))
+_ITERATIONS = Whole(0, 1000)
+
+_of_mgrit = partial(option, group=SOLVER, beside=Beside("solver", "mgrit"))
+
+
+@documented
+@dataclass(frozen=True)
+class SolverOptions:
+    """Which solver is taken."""
+
+    solver: Literal["serial", "mgrit"] = option(
+        "serial",
+        OneOf("serial", "mgrit"),
+        "serial is exact, mgrit parallel in time",
+        group=SOLVER,
+    )
+    memory: float | None = option(
+        None,
+        POSITIVE,
+        "with `coarsening=auto`, the steps over which the network remembers",
+        metavar="M",
+        group=SOLVER,
+        beside=Beside("coarsening", "auto"),
+        unset="unknown",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -27,84 +75,108 @@ class Serial:
         return 1
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
 class MGRIT:
     """Multigrid reduction in time (FAS), for the forward solve and for its adjoint.
 
     `coarsening`, `relaxation` and `c_weight` are one value for all levels, or a tuple of levels - 1 values,
     the finest level's first. `coarse`, `coarse_step`, `coarse_input` and `storage` are for the model that is
-    solved, which checks them: below is what recurrent cells understand.
-
-    Args:
-        coarsening: c, steps an interval (default 16).
-        levels: grid levels (default 2); each level's step stands for c of the one above, the coarsest level
-            is solved in sequence, those between by one V-cycle an iteration. 1 is the serial solver.
-        forward_iterations: iterations of the forward solve (default 1), exact in number without a tolerance.
-        backward_iterations: the same for the adjoint (default 1).
-        relaxation: "FCF" (default) or the cheaper, weaker "F".
-        coarse: the coarse propagator. None (default): the model's own choice, for a GRU "frozen": the fine
-            cell's own steps while the gates stand still; "implicit": Moon & Cyr, ICLR 2022; "classic":
-            explicit, and unstable over long intervals. Other cells bring others, "relaxation" at least.
-        coarse_step: "scaled" (default): the coarse step stands for all c fine steps; "unit": for one.
-        coarse_input: "mean" (default) of the inputs of the interval, or its last "point".
-        initial_guess: "coarse" (default): the coarse solution; "zero": h0 and zeros, for studies. A guess
-            that is handed to the solve itself takes its place.
-        c_weight: how far C-relaxation moves a C-point towards its fine state (default 1.0: undamped).
-        tolerance: relative residual at which both directions stop; None (default) for fixed counts.
-        max_iterations: bound on the iterations where a tolerance is given (default 20).
-        on_divergence: "raise" (default) SolverDivergedError, "warn" and return the states all the same, or
-            "serial": warn and solve again in sequence.
-        storage: what is kept for the adjoint: "states" (default), all that it needs; "c_points": the states
-            at interval starts, from which each adjoint sweep recomputes the rest chunk by chunk.
-
-    Raises:
-        ValueError: for a value outside these, named in the message.
-
+    solved, which checks them: what is said of them here is what recurrent cells understand. Raises ValueError
+    for a value outside its range, named in the message.
     """
 
     # Chooses a solver for a size and a number of ranks; `seqbraid.rnn`, which knows the costs, puts it here.
     auto: ClassVar[Callable[..., Serial | MGRIT]]
 
-    coarsening: int | tuple[int, ...] = 16
-    levels: int = 2
-    forward_iterations: int = 1
-    backward_iterations: int = 1
-    relaxation: Relaxation | tuple[Relaxation, ...] = "FCF"
-    coarse: str | None = None
-    coarse_step: str = "scaled"
-    coarse_input: str = "mean"
-    initial_guess: InitialGuess = "coarse"
-    c_weight: float | tuple[float, ...] = 1.0
-    tolerance: float | None = None
-    max_iterations: int = 20
-    on_divergence: OnDivergence = "raise"
-    storage: str = "states"
+    coarsening: int | tuple[int, ...] = _of_mgrit(
+        16,
+        _LENGTHS,
+        "steps an interval",
+        detail="c; it may be one for each level but the coarsest (16,4 on the command line).",
+        metavar="C",
+    )
+    levels: int = _of_mgrit(
+        2,
+        Whole(1, 60),
+        "grid levels, each C times coarser; 1 is exact, rank after rank",
+        detail="The coarsest is solved in sequence, those between by one V-cycle an iteration.",
+        metavar="L",
+    )
+    forward_iterations: int = _of_mgrit(
+        1,
+        _ITERATIONS,
+        "iterations of the forward solve",
+        detail="Exact in number without a tolerance.",
+        metavar="K",
+    )
+    backward_iterations: int = _of_mgrit(1, _ITERATIONS, "iterations of its adjoint", metavar="K")
+    relaxation: Relaxation | tuple[Relaxation, ...] = _of_mgrit(
+        "FCF",
+        PerLevel(OneOf(Relaxation)),
+        "F is cheaper an iteration, and weaker",
+        metavar="{FCF,F}",
+    )
+    coarse: str | None = _of_mgrit(
+        None,
+        TEXT,
+        "coarse propagator",
+        detail="Without one, the model's own choice, for a GRU frozen: the fine cell's own steps while the "
+        "gates stand still. implicit: Moon & Cyr, ICLR 2022; classic: explicit, and unstable over long "
+        "intervals. Other cells bring others, relaxation at least.",
+        command=OneOf(CoarseKind),
+        unset="frozen",
+    )
+    coarse_step: str = _of_mgrit(
+        "scaled", TEXT, "coarse step over all steps of an interval, or one", command=OneOf(CoarseStep)
+    )
+    coarse_input: str = _of_mgrit(
+        "mean", TEXT, "the interval's mean input, or its last", command=OneOf(CoarseInput)
+    )
+    initial_guess: InitialGuess = _of_mgrit(
+        "coarse",
+        OneOf(InitialGuess),
+        "zero spares a coarse solve; for intervals several times longer than the memory",
+        detail="coarse is the coarse solution, zero is h0 and zeros. A guess that is handed to the solve "
+        "itself takes its place.",
+    )
+    c_weight: float | tuple[float, ...] = _of_mgrit(
+        1.0,
+        PerLevel(Number("a number between 0 and 2, 1 is undamped", 0.0, 2.0)),
+        "how far C-relaxation moves a C-point towards its fine state; 1 is undamped",
+        metavar="W",
+    )
+    tolerance: float | None = _of_mgrit(
+        None,
+        POSITIVE,
+        "iterate to this relative residual instead of a fixed count",
+        metavar="R",
+        unset="none",
+    )
+    max_iterations: int = _of_mgrit(20, Whole(1, 1000), "at most so many with `tolerance`", metavar="K")
+    on_divergence: OnDivergence = _of_mgrit(
+        "raise",
+        OneOf(OnDivergence),
+        "when a residual grows: stop, warn, or solve again in sequence",
+        detail="raise is a SolverDivergedError.",
+    )
+    storage: str = _of_mgrit(
+        "states",
+        TEXT,
+        "keep all that the backward pass needs, or interval starts alone: far less memory, about twice the "
+        "time",
+        command=OneOf(Storage),
+    )
 
     def __post_init__(self) -> None:
-        for name in ("levels", "max_iterations"):
-            require_integer(name, getattr(self, name), 1)
-        for name in ("forward_iterations", "backward_iterations"):
-            require_integer(name, getattr(self, name), 0)
+        check(self)
         for name in ("coarsening", "relaxation", "c_weight"):
             value = getattr(self, name)
-            if isinstance(value, list):  # as JSON has it
-                object.__setattr__(self, name, tuple(value))
-            if isinstance(value, list | tuple) and len(value) != self.levels - 1:
-                raise ValueError(
-                    f"{name} is {value!r}, {len(value)} values; expected one for each level but the "
-                    f"coarsest, {self.levels - 1} with levels={self.levels}, or a single one for all"
+            if isinstance(value, tuple) and len(value) != self.levels - 1:
+                raise OptionsError(
+                    f"`{name}` is {value!r}, {len(value)} values; expected one for each level but the "
+                    f"coarsest, {self.levels - 1} with `levels={self.levels}`, or a single one for all"
                 )
-        for value in _each(self.coarsening):
-            require_integer("coarsening", value, 1)
-        for value in _each(self.relaxation):
-            _require_choice("relaxation", value, Relaxation)
-        for value in _each(self.c_weight):
-            if not 0 < value < 2:
-                raise ValueError(f"c_weight is {value!r}; expected a number between 0 and 2, 1 is undamped")
-        for name, choices in _CHOICES.items():
-            _require_choice(name, getattr(self, name), choices)
-        if self.tolerance is not None and not self.tolerance > 0:
-            raise ValueError(f"tolerance is {self.tolerance!r}; expected a positive number or None")
 
     def coarsening_of(self, level: int) -> int:
         """Return the steps of `level` that an interval of it has; level 0 is the fine one."""
@@ -146,6 +218,11 @@ class MGRIT:
         )
 
 
+# What a training takes where its options leave it open: short intervals, since the sequences of clips and
+# sensor windows are short.
+TRAINED_BY = MGRIT(coarsening=4)
+
+
 def solver_to_dict(solver: Serial | MGRIT) -> dict[str, Any]:
     """Return a solver as plain values for a file."""
     return {"solver": "mgrit" if isinstance(solver, MGRIT) else "serial", **asdict(solver)}
@@ -159,18 +236,3 @@ def solver_from_dict(values: dict[str, Any]) -> Serial | MGRIT:
         return kinds[values.get("solver")](**options)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"the run's solver cannot be made from {values} ({error}); train again") from error
-
-
-def require_integer(name: str, value: object, least: int) -> None:
-    """Raise ValueError where a value is not a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}")
-
-
-def _require_choice(name: str, value: object, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ValueError(f"{name} is {value!r}; expected one of {get_args(choices)}")
-
-
-def _each(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)

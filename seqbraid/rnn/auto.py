@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from seqbraid.mgrit import interval_count
-from seqbraid.options.solver import MGRIT, Serial, require_integer
+from seqbraid.options import MGRIT, NetworkOptions, Serial
+from seqbraid.options.kinds import Whole, require
 from seqbraid.rnn.costs import Costs
 
 __all__ = ["Choice", "auto", "choose"]
@@ -79,8 +80,8 @@ def auto(
     inputs: int | None = None,
     *,
     memory: float | None = None,
-    latency: float = 2e-6,
-    bandwidth: float = 10e9,
+    latency: float = NetworkOptions.latency,
+    bandwidth: float = NetworkOptions.bandwidth,
 ) -> Serial | MGRIT:
     """Choose a solver for a GRU layer by a model of the costs, and log it; also `MGRIT.auto`.
 
@@ -115,13 +116,13 @@ def choose(
     ranks: int,
     inputs: int | None = None,
     memory: float | None = None,
-    latency: float = 2e-6,
-    bandwidth: float = 10e9,
+    latency: float = NetworkOptions.latency,
+    bandwidth: float = NetworkOptions.bandwidth,
 ) -> Choice:
     """Choose a solver, with what there is besides; see `auto`."""
     inputs = H if inputs is None else inputs
     for name, value in (("T", T), ("B", B), ("H", H), ("ranks", ranks), ("inputs", inputs)):
-        require_integer(name, value, 1)
+        require(name, value, Whole(1))
     _require_numbers(memory, latency, bandwidth)
     costs = Costs(T, B, inputs, H, ranks, latency, bandwidth)
     exact = Serial()

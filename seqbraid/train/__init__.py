@@ -1,11 +1,11 @@
 """Training of sequence classifiers: model, trainer, checkpoints, run folder."""
 
+from seqbraid.options import ModelOptions, TrainingOptions
 from seqbraid.train.batches import Batches, BatchShare, TimeSlice
 from seqbraid.train.checkpoints import Checkpoints
 from seqbraid.train.evaluation import Evaluation, evaluate
 from seqbraid.train.interruption import Interruption
-from seqbraid.train.model import ModelOptions, SequenceClassifier
-from seqbraid.train.options import TrainingOptions
+from seqbraid.train.model import SequenceClassifier
 from seqbraid.train.run import Prediction, Run, load_run
 from seqbraid.train.run_folder import RunFolder
 from seqbraid.train.trainer import NonFiniteError, Trainer, TrainingData, TrainingStoppedError

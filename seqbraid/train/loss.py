@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqbraid.train.options import ClassWeights
+from seqbraid.options.training import ClassWeights
 
 __all__ = ["CrossEntropy", "class_weights"]
 

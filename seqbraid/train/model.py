@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from seqbraid.cells import CellKind
-from seqbraid.options import MGRIT, Serial
+from seqbraid.options import MGRIT, ModelOptions, Serial
 from seqbraid.rnn import GRU
 from seqbraid.train.batches import BatchShare
 
-__all__ = ["ModelOptions", "SequenceClassifier"]
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """The sizes, the cell and the dropout of a classifier.
-
-    `dropout` is the share that is set to zero in training, between layers and before the head.
-    """
-
-    feature_size: int
-    classes: int
-    hidden_size: int = 100
-    num_layers: int = 1
-    cell: CellKind = "classic"
-    gamma: float = 1.0
-    dropout: float = 0.0
+__all__ = ["SequenceClassifier"]
 
 
 class SequenceClassifier(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from seqbraid.train.options import TrainingOptions
+from seqbraid.options import TrainingOptions
 
 __all__ = ["make_optimizer"]
 

@@ -20,11 +20,11 @@ from seqbraid.data.padding import PADDINGS, Padding, pad_part, pad_sequence, pad
 from seqbraid.data.sequence import as_sequence
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.errors import DataError
-from seqbraid.options import MGRIT, Serial, solver_from_dict
+from seqbraid.options import MGRIT, ModelOptions, Serial, solver_from_dict
 from seqbraid.train.batches import Batches
 from seqbraid.train.evaluation import Evaluation, evaluate
 from seqbraid.train.inference import both_inferences
-from seqbraid.train.model import ModelOptions, SequenceClassifier
+from seqbraid.train.model import SequenceClassifier
 from seqbraid.train.run_folder import RunFolder
 from seqbraid.train.slices import take_slice
 from seqbraid.train.trained_on import open_for_run, padding_of_run

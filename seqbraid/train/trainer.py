@@ -18,6 +18,7 @@ from seqbraid.data.dataset import Part
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.errors import DataError, SeqbraidError
 from seqbraid.mgrit import MGRIT, Serial
+from seqbraid.options import TrainingOptions
 from seqbraid.progress import progress_bar
 from seqbraid.solve import sum_gradients
 from seqbraid.train.batches import Batch, Batches, Indices, TimeSlice
@@ -27,7 +28,6 @@ from seqbraid.train.interruption import SIGNALS, Interruption
 from seqbraid.train.loss import CrossEntropy, class_weights
 from seqbraid.train.model import SequenceClassifier
 from seqbraid.train.optimizers import make_optimizer
-from seqbraid.train.options import TrainingOptions
 from seqbraid.train.rank_zero import copy_parameters, latest_checkpoint
 from seqbraid.train.sealed import from_bytes
 from seqbraid.train.tally import Tally

@@ -123,4 +123,4 @@ def test_auto_belongs_to_mgrit(
     assert (
         main(["train", str(write_arrays()), "--output", str(tmp_path / "run"), "--coarsening", "auto"]) == 2
     )
-    assert "--coarsening belongs to MGRIT; add --solver mgrit" in capsys.readouterr().err
+    assert "--coarsening is for --solver mgrit; add that, or leave it out" in capsys.readouterr().err

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqbraid.cli.arguments import fraction, positive, whole
-from seqbraid.cli.config import add_config_argument, apply_config, read_config, require, write_config
+from seqbraid.cli.arguments import add_options, fraction, positive, whole
+from seqbraid.cli.config import apply_config, read_config, require, write_config
 from seqbraid.cli.main import build_parser
 from seqbraid.errors import OptionsError
+from seqbraid.options import RunOptions, options_of
 
 
 def subparser(command: str) -> argparse.ArgumentParser:
@@ -30,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one option of each kind."""
     parser.add_argument("data", type=Path, nargs="?", metavar="DATA")
     parser.add_argument("--output", type=Path, metavar="RUN")
-    parser.add_argument("--overwrite", action="store_true")
-    parser.add_argument("--resume", action="store_true")
+    add_options(parser, options_of(RunOptions, "overwrite", "resume", "config"))
     parser.add_argument("--name")
     parser.add_argument("--cell", choices=("classic", "implicit"), default="classic")
     parser.add_argument("--batch-size", "-b", type=whole(1, 10**9), default=100)
@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=whole(1, 9), nargs="+", default=[4])
     parser.add_argument("--range", type=float, nargs=2)
     parser.add_argument("--names", nargs="*")
-    add_config_argument(parser)
     parser.set_defaults(parser=parser)
 
 

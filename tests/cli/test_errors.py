@@ -53,7 +53,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2
             ["--solver", "mgrit", "--coarsening", "0"],
             "--coarsening: '0' is not a whole number from 1",
         ),
-        (["--coarsening", "3"], "--coarsening belongs to MGRIT; add --solver mgrit"),
+        (["--coarsening", "3"], "--coarsening is for --solver mgrit; add that, or leave it out"),
         (["--cell", "lstm"], "argument --cell: invalid choice: 'lstm'"),
         (["--threads", "0"], "argument --threads: '0' is not a whole number from 1"),
     ],

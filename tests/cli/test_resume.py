@@ -21,10 +21,11 @@ import torch
 from launching import ROOT
 from shared_ranks import RunMain
 
-from seqbraid.cli.config import add_config_argument
+from seqbraid.cli.arguments import add_options
 from seqbraid.cli.main import main
 from seqbraid.cli.train.starting import begin
 from seqbraid.comm import Communicator, ProcessGrid, SimulatedWorld
+from seqbraid.options import RunOptions, options_of
 from seqbraid.train import RunFolder
 
 Write = Callable[..., Path]
@@ -124,7 +125,7 @@ def test_what_a_run_was_begun_with_is_read_by_all_ranks_before_it_is_overwritten
     needed: dict[str, Any] = {"features": {}, "class_names": [], "model": {}, "solver": {}, "training": {}}
     folder.create({**needed, "arguments": {"lr": 1.0}}, overwrite=False)
     parser = argparse.ArgumentParser()
-    add_config_argument(parser)
+    add_options(parser, options_of(RunOptions, "config"))
     parser.set_defaults(parser=parser)
 
     def read_and_begin(communicator: Communicator) -> float:

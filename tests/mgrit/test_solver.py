@@ -216,7 +216,7 @@ def test_divergence_is_growth_after_two_iterations_or_not_finite():
         ({"c_weight": 2.0}, "c_weight is 2.0"),
         ({"tolerance": 0.0}, "tolerance is 0.0"),
         ({"max_iterations": True}, "max_iterations is True"),
-        ({"coarsening": (4, 2)}, r"coarsening is \(4, 2\), 2 values; expected one for each level .* 1 with"),
+        ({"coarsening": (4, 2)}, r"coarsening` is \(4, 2\), 2 values; expected one for each level .* 1 with"),
         ({"coarsening": (4, 0), "levels": 3}, "coarsening is 0"),
         ({"relaxation": ["F", "CF"], "levels": 3}, "relaxation is 'CF'"),
         ({"c_weight": (1.0, 2.5), "levels": 3}, "c_weight is 2.5"),

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import seqbraid as sb
-from seqbraid.cli.arguments import add_sequence_arguments
+from seqbraid.cli.arguments import add_options
 from seqbraid.comm import Communicator, ProcessGrid, SingleProcess
 from seqbraid.data.dataset import Part, open_dataset
 from seqbraid.data.padding import PADDINGS, Padding, pad_part, pad_sequence, padded_steps
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.data.store import FeatureStore
 from seqbraid.mgrit import MGRIT, Serial
+from seqbraid.options import SequenceOptions, options_of
 from seqbraid.train import Batches, ModelOptions, SequenceClassifier, TimeSlice, evaluate
 
 SIZE = 3
@@ -168,7 +169,7 @@ def test_the_room_of_a_store_and_of_arrays_is_what_padding_fills(tmp_path: Path)
 
 def test_the_command_line_offers_every_padding_there_is() -> None:
     parser = argparse.ArgumentParser()
-    add_sequence_arguments(parser)
+    add_options(parser, options_of(SequenceOptions, "pad"))
     assert parser.parse_args([]).pad == PADDINGS[0]
     assert [parser.parse_args(["--pad", padding]).pad for padding in PADDINGS] == list(PADDINGS)
 

@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from seqbraid.cli.arguments import at_least_zero, finite, positive, whole
+from seqbraid.cli.arguments import add_options, argument_type, whole
+from seqbraid.options import ModelOptions, ThreadOptions, TrainingOptions, options_of
+from seqbraid.options.declaring import Group
+from seqbraid.options.kinds import FINITE, Whole
 
 __all__ = [
     "add_layer_arguments",
     "add_measuring_arguments",
-    "add_network_arguments",
     "check_files",
     "conditions",
     "require_one_process",
@@ -40,44 +42,18 @@ def size(text: str) -> SizeTuple:
 def add_layer_arguments(parser: argparse.ArgumentParser, gate_bias: float, cell: bool = False) -> None:
     """Add the options of the layer but its size; with `cell` the choice of its cell."""
     layer = parser.add_argument_group("layer")
-    if cell:
-        layer.add_argument(
-            "--cell",
-            choices=("classic", "implicit"),
-            default="classic",
-            help="torch.nn.GRU's, or the implicit one of Moon & Cyr (default: classic)",
-        )
+    shared = options_of(ModelOptions, "cell") if cell else []
+    seed = options_of(TrainingOptions, "seed")[0].but(help="of weights and input", kind=Whole(0, 2**62))
+    add_options(parser, [each.but(group=Group("layer")) for each in (*shared, seed)])
     layer.add_argument(
         "--update-gate-bias",
-        type=finite,
+        type=argument_type(FINITE),
         default=gate_bias,
         metavar="X",
         help="added to the update gate's bias; the larger, the longer the memory (default: %(default)g)",
     )
     layer.add_argument(
         "--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)"
-    )
-    layer.add_argument(
-        "--seed", type=whole(0, 2**62), default=0, metavar="N", help="of weights and input (default: 0)"
-    )
-
-
-def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what simulated messages take."""
-    network = parser.add_argument_group("simulated network")
-    network.add_argument(
-        "--latency",
-        type=at_least_zero,
-        default=2e-6,
-        metavar="S",
-        help="seconds that every message takes (default: %(default)g)",
-    )
-    network.add_argument(
-        "--bandwidth",
-        type=positive,
-        default=10e9,
-        metavar="R",
-        help="bytes of a message in a second (default: %(default)g)",
     )
 
 
@@ -91,9 +67,8 @@ def add_measuring_arguments(parser: argparse.ArgumentParser, repeats: int = 5) -
         metavar="N",
         help="passes that count, of each contender (default: %(default)s)",
     )
-    measuring.add_argument(
-        "--threads", type=whole(1, 4096), default=1, metavar="N", help="OpenMP threads (default: 1)"
-    )
+    [threads] = options_of(ThreadOptions)
+    add_options(parser, [threads.but(group=Group("measuring"), default=1, help="OpenMP threads")])
     measuring.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     measuring.add_argument("--plot", type=Path, metavar="FILE", help="draw it; needs matplotlib")
 

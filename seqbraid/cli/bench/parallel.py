@@ -17,17 +17,18 @@ from __future__ import annotations
 
 import argparse
 
-from seqbraid.cli.arguments import add_mgrit_arguments, whole
+from seqbraid.cli.arguments import add_options, whole
 from seqbraid.cli.bench.output import (
     add_layer_arguments,
     add_measuring_arguments,
-    add_network_arguments,
     conditions,
     set_up,
     size,
     write_json,
 )
 from seqbraid.cli.solvers import choose_from_options, chosen_from_options, describe_solver, mgrit_from_options
+from seqbraid.options import NetworkOptions, options_of
+from seqbraid.options.commands import mgrit_options
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -49,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an error where the job has another number (default: whatever mpiexec started)",
     )
     parser.add_argument("--simulate", action="store_true", help="add what simulated ranks predict")
-    add_network_arguments(parser)
+    add_options(parser, options_of(NetworkOptions))
     add_layer_arguments(parser, gate_bias=4.0, cell=True)
-    add_mgrit_arguments(parser, [16], auto=True)
+    add_options(parser, mgrit_options([16], auto=True))
     add_measuring_arguments(parser)
 
 

@@ -29,11 +29,10 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from seqbraid.cli.arguments import add_mgrit_arguments, positive, whole
+from seqbraid.cli.arguments import add_options, positive, whole
 from seqbraid.cli.bench.output import (
     add_layer_arguments,
     add_measuring_arguments,
-    add_network_arguments,
     conditions,
     require_one_process,
     set_up,
@@ -41,6 +40,8 @@ from seqbraid.cli.bench.output import (
     write_json,
 )
 from seqbraid.cli.solvers import choose_from_options, chosen_from_options, describe_solver, mgrit_from_options
+from seqbraid.options import NetworkOptions, options_of
+from seqbraid.options.commands import mgrit_options
 
 if TYPE_CHECKING:
     from seqbraid.options import MGRIT, Serial
@@ -73,9 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest relative error of the weight gradients (default: %(default)g)",
     )
     parser.add_argument("--all", action="store_true", help="show every coarsening")
-    add_network_arguments(parser)
+    add_options(parser, options_of(NetworkOptions))
     add_layer_arguments(parser, gate_bias=4.0)
-    add_mgrit_arguments(parser, [16, 32, 64], auto=True)
+    add_options(parser, mgrit_options([16, 32, 64], auto=True))
     add_measuring_arguments(parser)
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from seqbraid.cli.arguments import add_mgrit_arguments, whole
+from seqbraid.cli.arguments import add_options, whole
 from seqbraid.cli.bench.output import (
     add_layer_arguments,
     add_measuring_arguments,
@@ -32,6 +32,7 @@ from seqbraid.cli.bench.output import (
     write_json,
 )
 from seqbraid.cli.solvers import describe_solver, mgrit_from_options
+from seqbraid.options.commands import mgrit_options
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -85,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile", action="store_true", help="list where the time of our passes goes, size by size"
     )
     add_layer_arguments(parser, gate_bias=0.0, cell=True)
-    add_mgrit_arguments(parser, [16])
+    add_options(parser, mgrit_options([16]))
     add_measuring_arguments(parser)
 
 

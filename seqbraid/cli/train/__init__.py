@@ -32,9 +32,10 @@ import itertools
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from seqbraid.cli.arguments import add_options
 from seqbraid.cli.config import require
-from seqbraid.cli.train.arguments import add_arguments
 from seqbraid.errors import OptionsError
+from seqbraid.options.commands import OF_A_TRAINING
 
 if TYPE_CHECKING:
     from seqbraid.train import Interruption
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "train a classifier with the sequence split over ranks"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `seqbraid train`."""
+    add_options(parser, OF_A_TRAINING)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ import torch
 from seqbraid import __version__
 from seqbraid.cli.slices import grid_from_options, take_slice
 from seqbraid.cli.solvers import choose_from_options, solver_from_options
-from seqbraid.cli.train.arguments import training_options
 from seqbraid.cli.train.reporting import describe_setup
 from seqbraid.comm import Communicator, ProcessGrid
 from seqbraid.data.dataset import Dataset, Part
@@ -21,21 +19,23 @@ from seqbraid.data.holdout import hold_out
 from seqbraid.data.padding import pad_part, padded_steps
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.errors import OptionsError
-from seqbraid.options import MGRIT, Serial, solver_to_dict
+from seqbraid.options import (
+    MGRIT,
+    TRAINED_BY,
+    ModelOptions,
+    Serial,
+    TrainingOptions,
+    require_beside,
+    solver_to_dict,
+    values_of,
+)
+from seqbraid.options.commands import OF_A_TRAINING
+from seqbraid.options.resuming import recorded
 from seqbraid.rnn import resolved as resolved_solver
 from seqbraid.threads import set_threads
-from seqbraid.train import (
-    ModelOptions,
-    SequenceClassifier,
-    TimeSlice,
-    TrainingData,
-    TrainingOptions,
-)
+from seqbraid.train import SequenceClassifier, TimeSlice, TrainingData
 
 __all__ = ["Setup"]
-
-# What belongs to one call of the command, not to what it trains.
-_OF_THE_CALL = frozenset({"command", "run", "parser", "config", "resume", "overwrite", "output"})
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Setup:
     def of(options: argparse.Namespace, dataset: Dataset, world: Communicator) -> Setup:
         """Put the parts together; collective. Raises `OptionsError` for options that do not fit together."""
         threads = set_threads(options.threads)
-        training = training_options(options)
+        require_beside(OF_A_TRAINING, vars(options))
+        training = TrainingOptions(**values_of(TrainingOptions, vars(options)))
         longest = options.gamma * training.level(1)
         if options.cell == "classic" and training.nested_levels and longest > 2:
             raise OptionsError(
@@ -87,23 +88,16 @@ class Setup:
         solver = resolved_solver(solver_from_options(options, choice=choice))
         held = take_slice(steps, solver, grid)
         model = ModelOptions(
-            dataset.feature_size,
-            len(dataset.class_names),
-            options.hidden_size,
-            options.num_layers,
-            options.cell,
-            options.gamma,
-            options.dropout,
+            feature_size=dataset.feature_size,
+            classes=len(dataset.class_names),
+            **values_of(ModelOptions, vars(options)),
         )
         resolved = argparse.Namespace(**vars(options))
         resolved.threads = threads
         if isinstance(solver, MGRIT):
-            resolved.memory = None  # it was for --coarsening auto
-            given = (field.name for field in fields(solver) if hasattr(options, field.name))
-            vars(resolved).update({name: getattr(solver, name) for name in given})
+            vars(resolved).update(asdict(solver), memory=None)  # it was for --coarsening auto
         elif choice is not None:
-            of_mgrit = (field.name for field in fields(MGRIT) if hasattr(options, field.name))
-            vars(resolved).update({name: None for name in of_mgrit}, solver="serial", memory=None)
+            vars(resolved).update(dict.fromkeys(asdict(TRAINED_BY)), solver="serial", memory=None)
         description = describe_setup(dataset, train, validation, options.pad, steps, grid, threads, solver)
         description += f", {options.cell} cell" + ("" if choice is None else f"\n{choice}")
         return Setup(
@@ -124,11 +118,7 @@ class Setup:
     @property
     def arguments(self) -> dict[str, Any]:
         """The options as plain values, by which a run that goes on is compared with what it was."""
-        return {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in vars(self.options).items()
-            if name not in _OF_THE_CALL
-        }
+        return recorded(OF_A_TRAINING, vars(self.options))
 
     def record(self) -> dict[str, Any]:
         """Return what options.json says of the run."""

@@ -6,34 +6,17 @@ import argparse
 from typing import Any
 
 from seqbraid.cli.config import CONFIG, write_config
-from seqbraid.cli.train.arguments import BESIDE
+from seqbraid.cli.flags import in_flags
 from seqbraid.cli.train.setup import Setup
 from seqbraid.comm import Communicator, on_rank_zero
 from seqbraid.data.dataset import Dataset, open_dataset
 from seqbraid.errors import OptionsError
+from seqbraid.options.commands import OF_A_TRAINING
+from seqbraid.options.resuming import changed_options, fallen_away, refuse_changes
 from seqbraid.train import RunFolder
 from seqbraid.train.trained_on import open_for_run
 
 __all__ = ["begin", "open_data", "resumes"]
-
-# What a run cannot change half way: it would be another training, or its weights would not fit.
-_FIXED = (
-    "split",
-    "pad",
-    "validation_fraction",
-    "cell",
-    "gamma",
-    "hidden_size",
-    "num_layers",
-    "dropout",
-    "batch_size",
-    "optimizer",
-    "class_weights",
-    "label_smoothing",
-    "nested_levels",
-    "nested_epochs",
-    "seed",
-)
 
 
 def resumes(options: argparse.Namespace, folder: RunFolder, world: Communicator) -> bool:
@@ -50,22 +33,9 @@ def open_data(options: argparse.Namespace, folder: RunFolder, resumed: bool) -> 
         return open_dataset(options.data, options.split)
     trained = folder.options()
     before: dict[str, Any] = trained.get("arguments", {})
-    for name in _FIXED:
-        now = getattr(options, name)
-        if name in before and before[name] != now:
-            raise OptionsError(
-                f"{folder.folder} was begun with {_flag(name)} {before[name]}, which it cannot change to "
-                f"{now}; leave it out, or begin another run"
-            )
-    if options.solver == "serial":
-        # Options of MGRIT that the run was begun with have no meaning then.
-        for name, value in before.items():
-            if name in trained["solver"] and name != "solver" and getattr(options, name) == value:
-                setattr(options, name, None)
-    # Nor do those beside an option that is another one now.
-    for name, (other, needed, _) in BESIDE.items():
-        if getattr(options, other) != needed and getattr(options, name) == before.get(name):
-            setattr(options, name, None)
+    refuse_changes(OF_A_TRAINING, before, vars(options), folder.folder)
+    for name in fallen_away(OF_A_TRAINING, before, vars(options)):
+        setattr(options, name, None)
     done = len(folder.metrics())
     if options.epochs < done:
         raise OptionsError(f"{folder.folder} has {done} epochs done, more than --epochs {options.epochs}")
@@ -86,11 +56,8 @@ def begin(setup: Setup, folder: RunFolder, resumed: bool) -> list[str]:
     def make() -> None:
         if resumed:
             record, of_before = setup.record(), folder.options()
-            before = of_before.get("arguments", {})
-            for name, now in setup.arguments.items():
-                # What is None now has lost its meaning beside another change.
-                if before.get(name) != now and now is not None:
-                    changes.append(f"{_flag(name)} {now} (was {before.get(name)})")
+            lines = changed_options(OF_A_TRAINING, of_before.get("arguments", {}), setup.arguments)
+            changes.extend(in_flags(line, setup.options.parser) for line in lines)
             for name in ("ranks", "threads"):
                 if name in of_before and of_before[name] != record[name]:
                     changes.append(
@@ -106,7 +73,3 @@ def begin(setup: Setup, folder: RunFolder, resumed: bool) -> list[str]:
     setup.grid.world.barrier("reading the run folder")
     on_rank_zero(setup.grid.world, make, "making the run folder")
     return changes
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
