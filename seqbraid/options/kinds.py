@@ -159,7 +159,7 @@ class PerLevel:
     @property
     def expected(self) -> str:
         """The values in words."""
-        return f"{self.each.expected}, or a tuple of such, one for each level but the coarsest"
+        return f"{self.each.expected}, or several, one for each level but the coarsest"
 
     def parse(self, text: str) -> Any:
         """Return the value, or a tuple of those with commas between."""
@@ -183,7 +183,7 @@ class OrWord:
     @property
     def expected(self) -> str:
         """The values in words."""
-        return f"{self.kind.expected}, nor {self.word}"
+        return f"{self.kind.expected}, or {self.word}"
 
     def parse(self, text: str) -> Any:
         """Return the word or the value."""

@@ -93,7 +93,7 @@ class MGRIT:
         16,
         _LENGTHS,
         "steps an interval",
-        detail="c; it may be one for each level but the coarsest (16,4 on the command line).",
+        detail="One for each level but the coarsest is 16,4 on the command line, (16, 4) in Python.",
         metavar="C",
     )
     levels: int = _of_mgrit(
@@ -107,7 +107,7 @@ class MGRIT:
         1,
         _ITERATIONS,
         "iterations of the forward solve",
-        detail="Exact in number without a tolerance.",
+        detail="So many, unless there is a tolerance.",
         metavar="K",
     )
     backward_iterations: int = _of_mgrit(1, _ITERATIONS, "iterations of its adjoint", metavar="K")
@@ -137,7 +137,7 @@ class MGRIT:
         "coarse",
         OneOf(InitialGuess),
         "zero spares a coarse solve; for intervals several times longer than the memory",
-        detail="coarse is the coarse solution, zero is h0 and zeros. A guess that is handed to the solve "
+        detail="coarse: the coarse solution; zero: h0 and zeros. A guess that is handed to the solve "
         "itself takes its place.",
     )
     c_weight: float | tuple[float, ...] = _of_mgrit(
@@ -158,7 +158,7 @@ class MGRIT:
         "raise",
         OneOf(OnDivergence),
         "when a residual grows: stop, warn, or solve again in sequence",
-        detail="raise is a SolverDivergedError.",
+        detail="raise: a SolverDivergedError.",
     )
     storage: str = _of_mgrit(
         "states",

@@ -64,7 +64,7 @@ class TrainingOptions:
         "adam",
         OneOf(Optimizer),
         "lbfgs has a line search, and is for batches of all sequences",
-        detail="They are those of torch.optim; L-BFGS with the strong Wolfe line search.",
+        detail="Those of torch.optim; L-BFGS with the strong Wolfe line search.",
         change="fixed",
     )
     momentum: float = _of_training(0.9, SHARE, "of sgd", metavar="M", beside=Beside("optimizer", "sgd"))

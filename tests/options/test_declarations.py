@@ -23,14 +23,6 @@ from seqbraid.options import (
     MGRIT,
     CellKind,
     ModelOptions,
-    NetworkOptions,
-    RankOptions,
-    RunOptions,
-    SafetyOptions,
-    SequenceOptions,
-    SolverOptions,
-    ThreadOptions,
-    TrainedOptions,
     TrainingOptions,
     options_of,
     require_beside,
@@ -39,23 +31,11 @@ from seqbraid.options import (
 from seqbraid.options.commands import OF_A_TRAINING
 from seqbraid.options.declaring import Beside, Option, check, documented, option
 from seqbraid.options.kinds import FLAG, POSITIVE, Kind, Number, OneOf, PerLevel, Whole
+from seqbraid.options.reference import CLASSES, reference
 from seqbraid.options.resuming import changed_options, fallen_away, recorded, refuse_changes
 from seqbraid.options.solver import CoarseKind
 
-KINDS: tuple[type[Any], ...] = (
-    RunOptions,
-    ThreadOptions,
-    SequenceOptions,
-    ModelOptions,
-    TrainingOptions,
-    SafetyOptions,
-    SolverOptions,
-    MGRIT,
-    RankOptions,
-    NetworkOptions,
-    TrainedOptions,
-)
-EVERY = [pytest.param(kind, each, id=each.name) for kind in KINDS for each in options_of(kind)]
+EVERY = [pytest.param(kind, each, id=each.name) for kind in CLASSES for each in options_of(kind)]
 
 
 def inner(each: Option) -> Kind:
@@ -64,7 +44,7 @@ def inner(each: Option) -> Kind:
 
 NUMBERS = [
     pytest.param(kind, each, id=each.name)
-    for kind in KINDS
+    for kind in CLASSES
     for each in options_of(kind)
     if isinstance(inner(each), Whole | Number) and each.flag is not None
 ]
@@ -115,8 +95,23 @@ def test_every_option_says_all_that_there_is_to_say(kind: type[Any], each: Optio
         assert each.beside.name in {other.name for other in OF_A_TRAINING}
 
 
+def test_the_reference_in_the_docs_is_current() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "options.md"
+    remedy = "run python -m seqbraid.options.reference > docs/options.md"
+    assert page.read_text(encoding="utf-8") == reference(), remedy
+
+
+def test_the_reference_tells_what_an_option_acts_beside_and_what_a_run_cannot_change() -> None:
+    lines = {line.split(" | ")[1]: line for line in reference().splitlines() if line.startswith("| `-")}
+    momentum = lines["`TrainingOptions.momentum`"]
+    assert "| 0.9 |" in momentum
+    assert "Acts beside `--optimizer sgd` alone." in momentum
+    assert lines["`TrainingOptions.seed`"].endswith("| fixed |")
+    assert len(lines) > 50
+
+
 def test_every_field_is_an_option() -> None:
-    for kind in KINDS:
+    for kind in CLASSES:
         assert [each.name for each in fields(kind)] == [each.name for each in options_of(kind)]
 
 
