@@ -1,6 +1,6 @@
 """Cells in plain PyTorch, one file each: the readable truth that every kernel is checked against."""
 
-from seqbraid.cells.base import Cell, CoarsePropagator, Parameters, State, StepCount
+from seqbraid.cells.base import Cell, CoarsePropagator, Parameters, State, StepCount, pull_back
 from seqbraid.cells.gru import (
     CellKind,
     GRUCell,
@@ -29,5 +29,6 @@ __all__ = [
     "candidate_share",
     "gate_cotangents",
     "linearise",
+    "pull_back",
     "step",
 ]

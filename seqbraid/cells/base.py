@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Cell", "CoarsePropagator", "Parameters", "State", "StepCount"]
+__all__ = ["Cell", "CoarsePropagator", "Parameters", "State", "StepCount", "pull_back"]
 
 # One tensor (..., size) for each of the cell's states.
 State = tuple[Tensor, ...]
@@ -19,6 +19,29 @@ Parameters = Mapping[str, Tensor]
 StepCount = float | Tensor
 # (x, state, parameters, m) -> the state m steps on, as well as one evaluation can tell.
 CoarsePropagator = Callable[[Tensor, State, Parameters, StepCount], State]
+
+
+def pull_back(
+    function: Callable[..., State], inputs: Sequence[Tensor], cotangents: State
+) -> tuple[Tensor, ...]:
+    """Return the gradients of `function(*inputs)` for each input, from those of what it returns.
+
+    `torch.func.vjp` gives the same; its first call imports for more than a second, and each takes longer.
+    """
+    with torch.enable_grad():
+        leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+        results = function(*leaves)
+    # What does not depend on any input has no graph.
+    pairs = [pair for pair in zip(results, cotangents, strict=True) if pair[0].requires_grad]
+    if not pairs:
+        return tuple(map(torch.zeros_like, leaves))
+    found = torch.autograd.grad(
+        [result for result, _ in pairs], leaves, [cotangent for _, cotangent in pairs], allow_unused=True
+    )
+    return tuple(
+        torch.zeros_like(leaf) if gradient is None else gradient
+        for leaf, gradient in zip(leaves, found, strict=True)
+    )
 
 
 class Cell(ABC):
@@ -50,9 +73,15 @@ class Cell(ABC):
 
         Those of the parameters are sums over all leading dimensions.
         """
-        pull_back = torch.func.vjp(self.step, x, state, dict(parameters))[1]
-        of_x, of_state, of_parameters = pull_back(cotangents)
-        return of_x, of_state, of_parameters
+        names = list(parameters)
+
+        def step(x: Tensor, *others: Tensor) -> State:
+            state, values = others[: len(self.state_sizes)], others[len(self.state_sizes) :]
+            return self.step(x, state, dict(zip(names, values, strict=True)))
+
+        of_x, *others = pull_back(step, (x, *state, *parameters.values()), cotangents)
+        of_state, of_parameters = others[: len(state)], others[len(state) :]
+        return of_x, tuple(of_state), dict(zip(names, of_parameters, strict=True))
 
     def coarse_propagators(self) -> dict[str, CoarsePropagator]:
         """Return the coarse propagators by name, the one that is taken without a choice first.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from seqbraid.cells import Cell, State, StepCount
+from seqbraid.cells import Cell, State, StepCount, pull_back
 from seqbraid.kernels.intervals import Intervals
 from seqbraid.kernels.protocol import Counts
 
@@ -143,9 +143,7 @@ class GenericSweeps:
             pair = split(u, self._cell), split(cotangent, self._cell)
             _, before, _ = self._cell.vjp(x, pair[0], self._parameters, pair[1])
             return torch.where(m > 0, torch.cat(before, dim=-1), cotangent)
-        pull_back = torch.func.vjp(lambda u: self._step(x, u, m, coarse), u)[1]
-        carried: Tensor = pull_back(cotangent)[0]
-        return carried
+        return pull_back(lambda u: (self._step(x, u, m, coarse),), (u,), (cotangent,))[0]
 
 
 def split(u: Tensor, cell: Cell) -> State:
