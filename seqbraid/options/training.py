@@ -9,7 +9,7 @@ from typing import Literal
 
 from seqbraid.errors import OptionsError
 from seqbraid.options.declaring import Beside, Group, check, documented, option
-from seqbraid.options.kinds import AT_LEAST_ZERO, POSITIVE, SHARE, OneOf, Whole
+from seqbraid.options.kinds import AT_LEAST_ZERO, FRACTION, POSITIVE, SHARE, OneOf, Whole
 from seqbraid.options.runs import SAFETY
 
 __all__ = ["ClassWeights", "NonFinite", "Optimizer", "Scaling", "Schedule", "TrainingOptions"]
@@ -137,8 +137,25 @@ class TrainingOptions:
         group=SAFETY,
     )
 
+    ema_decay: float | None = _of_training(
+        None,
+        FRACTION,
+        "average the weights too, each update leaving this share of the average: epochs are measured with "
+        "the average, and last.pt and best.pt hold it",
+        detail="An exponential moving average, which begins at the first weights; 0.999 averages over some "
+        "thousand updates. Not with L-BFGS.",
+        metavar="D",
+        unset="no average",
+        change="fixed",
+    )
+
     def __post_init__(self) -> None:
         check(self)
+        if self.optimizer == "lbfgs" and self.ema_decay is not None:
+            raise OptionsError(
+                "the steps of L-BFGS have no noise to average away, so that an average would only lag behind "
+                "them; leave `ema_decay` out, or take another optimizer"
+            )
         if self.optimizer == "lbfgs" and self.weight_decay:
             raise OptionsError("L-BFGS has no `weight_decay`; leave it out, or take another optimizer")
         if self.optimizer == "lbfgs" and self.clip_norm is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from seqbraid.mgrit import MGRIT, Serial
 from seqbraid.options import TrainingOptions
 from seqbraid.progress import progress_bar
 from seqbraid.solve import sum_gradients
+from seqbraid.train.average import WeightAverage
 from seqbraid.train.batches import Batch, Batches, Indices, TimeSlice
 from seqbraid.train.checkpoints import Checkpoints
 from seqbraid.train.evaluation import Evaluation, evaluate
@@ -98,6 +100,8 @@ class Trainer:
         self._saved = time.monotonic()
         self._interruption = Interruption() if interruption is None else interruption
         self._optimizer = make_optimizer(model.parameters(), options)
+        decay = options.ema_decay
+        self._average = None if decay is None else WeightAverage(model, decay)
         self._gamma = model.gru.gamma
         model.generator.manual_seed(options.seed)
         weights = class_weights(
@@ -114,9 +118,14 @@ class Trainer:
         """Train to the end; return the signal's name where one ended it before, else None.
 
         `after_epoch(metrics, test)` is called on every rank after each epoch. Raises `NonFiniteError` for a
-        loss or weights that are not finite, unless the options say to go back.
+        loss or weights that are not finite, unless the options say to go back. With `ema_decay` the model
+        has the averaged weights whenever `after_epoch` is called, and at the end of the training.
         """
+        if self._average is not None:
+            self._average.leave_model()
         copy_parameters(self.model, self.grid.world)
+        if self._average is not None:
+            self._average.begin()
         self._require_room()
         self._save()
         while not self.finished:
@@ -127,12 +136,15 @@ class Trainer:
                     return received
                 # Ranks make the same updates; this keeps machines that round differently from drifting apart.
                 copy_parameters(self.model, self.grid.world)
-                after_epoch(*self._measure())
+                with self._averaged():
+                    after_epoch(*self._measure())
                 self.epoch += 1
                 self._batch, self._tally = 0, Tally()
                 self._save()
             except NonFiniteError as error:
                 self._go_back(error)
+        if self._average is not None:
+            self._average.enter_model()
         return None
 
     @property
@@ -242,6 +254,8 @@ class Trainer:
         self.updates += 1
         # Before a parallel solve with them diverges, or they are measured and written.
         self._require_finite_weights()
+        if self._average is not None:
+            self._average.update()
         heard = torch.stack(messages).amax(dim=0)
         received = next((name for name, flag in zip(SIGNALS, heard[3:], strict=True) if flag > 0), None)
         return received, bool(heard[2] > 0)
@@ -293,6 +307,19 @@ class Trainer:
         self.history.append(metrics)
         return metrics, test
 
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Let the model have the averaged weights meanwhile, where there is an average; collective."""
+        if self._average is None:
+            yield
+            return
+        self._average.enter_model()
+        try:
+            copy_parameters(self.model, self.grid.world)
+            yield
+        finally:
+            self._average.leave_model()
+
     def _batches_of(self, part: Part) -> Batches:
         return Batches(part, self._data.held, self._data.standardise, self.options.batch_size, self.grid)
 
@@ -331,7 +358,7 @@ class Trainer:
         if self._checkpoints is None:
             return
         # Adam keeps two moments of each weight, L-BFGS its last hundred steps and changes of the gradient.
-        copies = 205 if self.options.optimizer == "lbfgs" else 3
+        copies = 205 if self.options.optimizer == "lbfgs" else 3 + (self._average is not None)
         size = 100_000 + copies * sum(parameter.nbytes for parameter in self.model.parameters())
         checkpoints = self._checkpoints
         on_rank_zero(self.grid.world, lambda: checkpoints.require_room(size), "looking for room on the disk")
@@ -342,6 +369,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "optimizer_kind": self.options.optimizer,
+            **({} if self._average is None else {"average": self._average.state()}),
             "random": torch.get_rng_state(),
             "random_of_head": self.model.generator.get_state(),
             "serial": self.sent_back,
@@ -358,6 +386,8 @@ class Trainer:
         if content["optimizer_kind"] != self.options.optimizer:
             raise ValueError(f"optimizer {content['optimizer_kind']}, expected {self.options.optimizer}")
         self.model.load_state_dict(content["model"])
+        if self._average is not None:
+            self._average.load(content.get("average"))
         # Its moments and the like; weight decay and momentum are as the options say now.
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({**content["optimizer"], "param_groups": groups})
