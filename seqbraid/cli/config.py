@@ -10,13 +10,10 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from seqbraid.errors import OptionsError
-from seqbraid.files import write_text
 from seqbraid.options import Option
 from seqbraid.options.declaring import InFile
 from seqbraid.options.kinds import OrWord, PerLevel
@@ -26,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["CONFIG", "apply_config", "read_config", "require", "write_config"]
+__all__ = ["CONFIG", "apply_config", "read_config", "require"]
 
 # The file in a run folder.
 CONFIG = "config.toml"
@@ -77,27 +74,6 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
         except ValueError as error:
             raise OptionsError(f"{path}: {name}: {error}") from error
     return values
-
-
-def write_config(path: Path, parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Write a TOML file that repeats a run: every option of `parser` at its value in `options`.
-
-    Those at None, which TOML lacks, become comments; --config, --resume and --overwrite are left out.
-    Raises `TypeError` for a value that is no text, number, truth value or path, nor a list of such.
-    """
-    output = " --output ANOTHER" if hasattr(options, "output") else ""
-    lines = [f"# To repeat this, where it was started: {parser.prog} --config THIS_FILE{output}"]
-    for name, action in _actions(parser).items():
-        if _in_file(action) == "read":
-            continue
-        value = _plain(name, getattr(options, action.dest))
-        if value is None:
-            lines.append(f"# {name} is not given")
-        elif not _is_text(value):
-            lines.append(f"# {name} is {value!a}, which is no UTF-8; give it on the command line")
-        else:
-            lines.append(tomli_w.dumps({name: value == action.const if _is_flag(action) else value}).rstrip())
-    write_text(path, "\n".join(lines) + "\n")
 
 
 def require(parser: argparse.ArgumentParser, options: argparse.Namespace, *destinations: str) -> None:
@@ -218,24 +194,3 @@ def _parsed_word(action: argparse.Action, value: Any) -> Any:
     if action.choices is not None and result not in action.choices:
         raise ValueError(f"invalid choice: {result!r} (choose from {', '.join(map(repr, action.choices))})")
     return result
-
-
-def _plain(name: str, value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_plain(name, each) for each in value]
-    if isinstance(value, PurePath):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"{name}: {value!r} has no form in TOML")
-
-
-def _is_text(value: Any) -> bool:
-    """Return whether all text in `value` can be written; names of files may hold bytes that are no UTF-8."""
-    if isinstance(value, list):
-        return all(map(_is_text, value))
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from seqbraid.cli.arguments import add_options
-from seqbraid.cli.solvers import solver_from_options
 from seqbraid.options import (
     RankOptions,
     RunOptions,
@@ -62,23 +61,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print loss and accuracy."""
-    from seqbraid.cli.slices import grid_from_options
     from seqbraid.comm import world
     from seqbraid.errors import OptionsError
     from seqbraid.options import MGRIT
+    from seqbraid.rnn.choosing import solver_as_asked
     from seqbraid.threads import set_threads
     from seqbraid.train import load_run
+    from seqbraid.train.slices import grid_of_ranks
     from seqbraid.train.tables import line_of_evaluation, table_of_classes, table_of_inferences
 
     communicator = world()
     set_threads(options.threads)
-    grid = grid_from_options(options, communicator)
+    grid = grid_of_ranks(communicator, options.sequence_ranks, options.data_ranks)
     trained = load_run(options.run_folder, options.which)
     if options.side_by_side:
         if options.solver == "serial":
             raise OptionsError("--side-by-side measures with MGRIT too; leave --solver serial out")
         options.solver = "mgrit"
-    solver = solver_from_options(options, trained.solver)
+    solver = solver_as_asked(vars(options), trained.solver)
     name = "mgrit" if isinstance(solver, MGRIT) else "serial"
     how: dict[str, Any] = {each: getattr(options, each) for each in ("part", "split", "pad", "batch_size")}
     if options.side_by_side and isinstance(solver, MGRIT):

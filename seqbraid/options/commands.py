@@ -13,7 +13,13 @@ from seqbraid.options.sequences import SequenceOptions
 from seqbraid.options.solver import MGRIT, TRAINED_BY, SolverOptions
 from seqbraid.options.training import TrainingOptions
 
-__all__ = ["OF_A_TRAINING", "mgrit_options", "sequence_options_of_a_run", "solver_options_of_a_run"]
+__all__ = [
+    "OF_A_FIT",
+    "OF_A_TRAINING",
+    "mgrit_options",
+    "sequence_options_of_a_run",
+    "solver_options_of_a_run",
+]
 
 
 def _or_auto(coarsening: Option) -> Option:
@@ -38,6 +44,11 @@ OF_A_TRAINING: tuple[Option, ...] = (
     *options_of(SafetyOptions),
     *_solver_options(),
     *options_of(RankOptions),
+)
+
+# Those that a training is asked for by name: not the places of its run, nor what its data say.
+OF_A_FIT: tuple[Option, ...] = tuple(
+    each for each in OF_A_TRAINING if each.change != "call" and each.flag is not None and each.name != "data"
 )
 
 

@@ -195,7 +195,7 @@ class TrainingOptions:
         }[self.schedule]
         return self.base_rate * factor
 
-    def level(self, epoch: int) -> int:
+    def time_coarsening(self, epoch: int) -> int:
         """Return by how much the sequences of epoch 1, 2, ... are coarsened in time; 1 is not at all."""
         done = (epoch - 1) // self.nested_epochs
         return 1 << max(self.nested_levels - done, 0)

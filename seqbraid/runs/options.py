@@ -78,7 +78,7 @@ def data_of_run(record: RunRecord) -> tuple[str, str | None, str]:
     """Return the path of a run's data, the split, and what tells one division of the clips from another."""
     options = record.options
     marks = options.get("split_sha256", {}).get("marks", "")
-    return str(options.get("data", "unknown")), options.get("split"), str(marks)
+    return str(options.get("data") or "unknown"), options.get("split"), str(marks)
 
 
 def groups_by_seed(records: Sequence[RunRecord]) -> list[list[int]]:

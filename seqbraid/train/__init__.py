@@ -4,6 +4,7 @@ from seqbraid.options import ModelOptions, TrainingOptions
 from seqbraid.train.batches import Batches, BatchShare, TimeSlice
 from seqbraid.train.checkpoints import Checkpoints
 from seqbraid.train.evaluation import Evaluation, evaluate
+from seqbraid.train.fit import fit
 from seqbraid.train.interruption import Interruption
 from seqbraid.train.model import SequenceClassifier
 from seqbraid.train.run import Prediction, Run, load_run
@@ -28,5 +29,6 @@ __all__ = [
     "TrainingOptions",
     "TrainingStoppedError",
     "evaluate",
+    "fit",
     "load_run",
 ]

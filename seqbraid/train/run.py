@@ -99,6 +99,11 @@ class Run:
         return self._run_folder.metrics()
 
     @property
+    def stopped_by(self) -> str | None:
+        """The name of the signal that stopped the training, None where it was not stopped or went on."""
+        return self._run_folder.stopped_by
+
+    @property
     def class_names(self) -> list[str]:
         """The names of the classes, in the order of their labels."""
         names: list[str] = self.options["class_names"]

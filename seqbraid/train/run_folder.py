@@ -11,12 +11,13 @@ from seqbraid.data.store_header import HEADER
 from seqbraid.errors import DataError, OptionsError
 from seqbraid.files import write_text
 from seqbraid.train.checkpoints import Checkpoints
+from seqbraid.train.config_file import write_config
 from seqbraid.train.sealed import read_sealed, write_sealed
 
 __all__ = ["RunFolder"]
 
 _OPTIONS, _METRICS, _EVALUATION, _STOPPED = "options.json", "metrics.jsonl", "evaluation.json", "stopped"
-_CONFIG = "config.toml"  # which the command writes
+_CONFIG = "config.toml"
 _RESULTS = (_METRICS, _EVALUATION, _STOPPED, "last.pt", "best.pt")
 _FOLDERS = ("checkpoints", "tensorboard")
 _REQUIRED = {"features": dict, "class_names": list, "model": dict, "solver": dict, "training": dict}
@@ -82,6 +83,10 @@ class RunFolder:
         """Write options.json; the run is under way from then on."""
         self._write(_OPTIONS, json.dumps(options, indent=2) + "\n")
         (self.folder / _STOPPED).unlink(missing_ok=True)
+
+    def write_config(self, values: dict[str, Any]) -> None:
+        """Write config.toml: options by their names there."""
+        write_config(self.folder / _CONFIG, values, "seqbraid train --config THIS_FILE --output ANOTHER")
 
     def options(self) -> dict[str, Any]:
         """Read options.json; raises `DataError` where it is missing, damaged or lacks what a run has."""

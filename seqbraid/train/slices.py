@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 
-from seqbraid.comm import ProcessGrid
+from seqbraid.comm import Communicator, ProcessGrid
 from seqbraid.errors import OptionsError
 from seqbraid.mgrit import interval_count, local_slice
 from seqbraid.options import MGRIT, Serial
 from seqbraid.train.batches import TimeSlice
 
-__all__ = ["take_slice"]
+__all__ = ["grid_of_ranks", "take_slice"]
 
 _logger = logging.getLogger(__name__)
+
+
+def grid_of_ranks(world: Communicator, sequence_ranks: int | None, data_ranks: int | None) -> ProcessGrid:
+    """Return the grid of so many ranks along the sequence and groups of data; collective.
+
+    Raises `OptionsError` where they do not make the ranks that were started.
+    """
+    try:
+        return ProcessGrid(world, sequence_ranks, data_ranks)
+    except ValueError as error:
+        raise OptionsError(f"`sequence_ranks` and `data_ranks`: {error}") from error
 
 
 def take_slice(steps: int, solver: Serial | MGRIT, grid: ProcessGrid) -> TimeSlice:

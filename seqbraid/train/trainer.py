@@ -189,16 +189,18 @@ class Trainer:
             reason = " ".join(str(error).splitlines()[:2])
             raise DataError(
                 f"{self._checkpoints.folder}: a checkpoint does not belong to this model and its options "
-                f"({reason}); train again with --overwrite"
+                f"({reason}); train again with `overwrite=True`"
             ) from error
         return True
 
     def _train_epoch(self) -> str | None:
         """Do what is left of the epoch; return the signal that cuts it short."""
-        level = self.options.level(self.epoch)
-        batches = self._batches if level == 1 else self._batches.coarsened(level, self.model.gru.solver)
+        coarsening = self.options.time_coarsening(self.epoch)
+        batches = self._batches
+        if coarsening > 1:
+            batches = batches.coarsened(coarsening, self.model.gru.solver)
         coming = batches.in_order(self._order(), self._batch)
-        self.model.gru.gamma = self._gamma * level
+        self.model.gru.gamma = self._gamma * coarsening
         self.model.train()
         total = len(self._data.train)
         title = f"epoch {self.epoch}/{self.options.epochs}"
@@ -235,8 +237,8 @@ class Trainer:
                 first = self._batch * self.options.batch_size
                 raise NonFiniteError(
                     f"the loss is {value} in epoch {self.epoch}, sequence {first} of "
-                    f"{len(self._data.train)}; take a smaller learning rate (--lr), clip the gradients "
-                    "(--clip-norm), or look for extreme values in the data"
+                    f"{len(self._data.train)}; take a smaller learning rate (`learning_rate`), clip the "
+                    "gradients (`clip_norm`), or look for extreme values in the data"
                 )
             loss.backward()  # type: ignore[no-untyped-call]
             # The head sees all of its group's sequence, but its group alone.
@@ -280,13 +282,13 @@ class Trainer:
     def _measure(self) -> tuple[dict[str, Any], Evaluation]:
         """Return the epoch's metrics, which join the history, and the evaluation of the test part."""
         tally = self._tally.merged(self.grid.world)
-        level = self.options.level(self.epoch)
+        coarsening = self.options.time_coarsening(self.epoch)
         work = self.history[-1]["work"] if self.history else 0.0
         metrics = {
             "epoch": self.epoch,
-            "level": level,
+            "level": coarsening,
             "updates": self.updates,
-            "work": work + 1.0 / level,
+            "work": work + 1.0 / coarsening,
             "learning_rate": self.options.rate(self.updates - 1, len(self._batches)),
             "solver": "mgrit" if isinstance(self.model.gru.solver, MGRIT) else "serial",
             **tally.metrics(),
@@ -350,7 +352,7 @@ class Trainer:
             if not torch.isfinite(parameter.detach().sum()) and not torch.isfinite(parameter).all():
                 raise NonFiniteError(
                     f"{name} holds nan or inf after update {self.updates}; take a smaller learning rate "
-                    "(--lr), or clip the gradients (--clip-norm)"
+                    "(`learning_rate`), or clip the gradients (`clip_norm`)"
                 )
 
     def _require_room(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -21,12 +20,11 @@ import torch
 from launching import ROOT
 from shared_ranks import RunMain
 
-from seqbraid.cli.arguments import add_options
 from seqbraid.cli.main import main
-from seqbraid.cli.train.starting import begin
 from seqbraid.comm import Communicator, ProcessGrid, SimulatedWorld
-from seqbraid.options import RunOptions, options_of
+from seqbraid.options.commands import OF_A_TRAINING
 from seqbraid.train import RunFolder
+from seqbraid.train.starting import begin
 
 Write = Callable[..., Path]
 SMALL = ["--hidden-size", "4", "--batch-size", "5", "--seed", "2"]
@@ -124,9 +122,6 @@ def test_what_a_run_was_begun_with_is_read_by_all_ranks_before_it_is_overwritten
     folder = RunFolder(tmp_path)
     needed: dict[str, Any] = {"features": {}, "class_names": [], "model": {}, "solver": {}, "training": {}}
     folder.create({**needed, "arguments": {"lr": 1.0}}, overwrite=False)
-    parser = argparse.ArgumentParser()
-    add_options(parser, options_of(RunOptions, "config"))
-    parser.set_defaults(parser=parser)
 
     def read_and_begin(communicator: Communicator) -> float:
         if communicator.rank == 1:
@@ -134,11 +129,10 @@ def test_what_a_run_was_begun_with_is_read_by_all_ranks_before_it_is_overwritten
         read: float = folder.options()["arguments"]["lr"]
         setup: Any = SimpleNamespace(
             grid=ProcessGrid(communicator),
-            arguments={"lr": 2.0},
-            options=parser.parse_args([]),
+            arguments=dict.fromkeys((each.dest for each in OF_A_TRAINING), None) | {"lr": 2.0},
             record=lambda: {**needed, "arguments": {"lr": 2.0}},
         )
-        begin(setup, folder, True)
+        begin(setup, folder, resumed=True, overwrite=False)
         return read
 
     assert SimulatedWorld(2).run(read_and_begin) == [1.0, 1.0]

@@ -11,11 +11,12 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from config_files import write_options
 
 from seqbraid.cells import CellKind as CellKindOfCells
 from seqbraid.cells import PropagatorKind
 from seqbraid.cli.arguments import add_options
-from seqbraid.cli.config import read_config, write_config
+from seqbraid.cli.config import read_config
 from seqbraid.cli.flags import in_flags
 from seqbraid.cli.main import build_parser
 from seqbraid.errors import OptionsError
@@ -215,7 +216,7 @@ def test_values_a_level_come_back_from_a_file(tmp_path: Path) -> None:
         "c_weight": (1.0, 0.5),
     }
     file = tmp_path / "run.toml"
-    write_config(file, train, given)
+    write_options(file, train, given)
     found = read_config(file, train)
     assert [found[name] for name in ("coarsening", "relaxation", "c_weight")] == [
         (16, 4),

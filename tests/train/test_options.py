@@ -61,8 +61,8 @@ def test_linear_scaling_keeps_the_rate_a_sequence(batch: int, reference: int, ra
 
 def test_nested_levels_halve_the_steps_epoch_by_epoch() -> None:
     options = TrainingOptions(epochs=7, nested_levels=2, nested_epochs=2)
-    assert [options.level(epoch) for epoch in range(1, 8)] == [4, 4, 2, 2, 1, 1, 1]
-    assert {TrainingOptions().level(epoch) for epoch in (1, 5, 10)} == {1}
+    assert [options.time_coarsening(epoch) for epoch in range(1, 8)] == [4, 4, 2, 2, 1, 1, 1]
+    assert {TrainingOptions().time_coarsening(epoch) for epoch in (1, 5, 10)} == {1}
 
 
 @pytest.mark.parametrize(

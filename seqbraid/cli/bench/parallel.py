@@ -26,7 +26,6 @@ from seqbraid.cli.bench.output import (
     size,
     write_json,
 )
-from seqbraid.cli.solvers import choose_from_options, chosen_from_options, describe_solver, mgrit_from_options
 from seqbraid.options import NetworkOptions, options_of
 from seqbraid.options.commands import mgrit_options
 
@@ -68,13 +67,15 @@ def run(options: argparse.Namespace) -> None:
     from seqbraid.bench.tables import table_of_runs
     from seqbraid.comm import SimulatedWorld, world
     from seqbraid.options import solver_to_dict
+    from seqbraid.options.words import describe_solver
     from seqbraid.progress import progress_bar
+    from seqbraid.rnn.choosing import choose_as_asked, chosen_as_asked, mgrit_as_asked
 
     comm = world()
     measured_with = set_up(options)
-    choices = [choose_from_options(options, each, comm.size) for each in options.size]
+    choices = [choose_as_asked(vars(options), each, comm.size) for each in options.size]
     solvers = [
-        mgrit_from_options(options)[0] if choice is None else chosen_from_options(options, choice)
+        mgrit_as_asked(vars(options))[0] if choice is None else chosen_as_asked(vars(options), choice)
         for choice in choices
     ]
     simulated = None

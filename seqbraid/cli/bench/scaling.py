@@ -39,7 +39,6 @@ from seqbraid.cli.bench.output import (
     size,
     write_json,
 )
-from seqbraid.cli.solvers import choose_from_options, chosen_from_options, describe_solver, mgrit_from_options
 from seqbraid.options import NetworkOptions, options_of
 from seqbraid.options.commands import mgrit_options
 
@@ -90,14 +89,16 @@ def run(options: argparse.Namespace) -> None:
     from seqbraid.bench.records import point_to_dict
     from seqbraid.bench.tables import table_of_points
     from seqbraid.options import solver_to_dict
+    from seqbraid.options.words import describe_solver
     from seqbraid.progress import progress_bar
+    from seqbraid.rnn.choosing import choose_as_asked, chosen_as_asked, mgrit_as_asked
 
     require_one_process("bench scaling")
     measured_with = set_up(options)
-    numbered = mgrit_from_options(options)
+    numbered = mgrit_as_asked(vars(options))
     ranks = list(dict.fromkeys(options.ranks))
-    choices = {each: choose_from_options(options, options.size, each) for each in ranks}
-    chosen = {each: chosen_from_options(options, choice) for each, choice in choices.items() if choice}
+    choices = {each: choose_as_asked(vars(options), options.size, each) for each in ranks}
+    chosen = {each: chosen_as_asked(vars(options), choice) for each, choice in choices.items() if choice}
     solvers: list[MGRIT | Callable[[int], Serial | MGRIT]] = list(numbered)
     if chosen:
         solvers.append(chosen.__getitem__)

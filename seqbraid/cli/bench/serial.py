@@ -31,7 +31,6 @@ from seqbraid.cli.bench.output import (
     size,
     write_json,
 )
-from seqbraid.cli.solvers import describe_solver, mgrit_from_options
 from seqbraid.options.commands import mgrit_options
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -105,12 +104,14 @@ def run(options: argparse.Namespace) -> None:
         table_of_profiles,
     )
     from seqbraid.mgrit import Serial
+    from seqbraid.options.words import describe_solver
     from seqbraid.progress import progress_bar
+    from seqbraid.rnn.choosing import mgrit_as_asked
 
     require_one_process("bench serial")
     measured_with = set_up(options)
     dtype = getattr(torch, options.dtype)
-    [solver] = mgrit_from_options(options)
+    [solver] = mgrit_as_asked(vars(options))
 
     def layer(T: int, B: int, inputs: int, hidden: int) -> bench.Layer:
         return bench.Layer(

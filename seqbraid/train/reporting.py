@@ -1,13 +1,13 @@
-"""What `seqbraid train` says of a run."""
+"""What is said of a training while it runs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from seqbraid.cli.solvers import describe_solver
 from seqbraid.comm import ProcessGrid
 from seqbraid.data.dataset import Dataset, Part
-from seqbraid.mgrit import MGRIT, Serial
+from seqbraid.options import MGRIT, Serial
+from seqbraid.options.words import describe_solver
 
 __all__ = ["describe_setup", "line_of_epoch"]
 

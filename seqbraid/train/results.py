@@ -1,4 +1,4 @@
-"""What `seqbraid train` writes into the run folder after an epoch."""
+"""What is written into the run folder after an epoch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from seqbraid.errors import OptionsError
-from seqbraid.train import Evaluation, RunFolder, Trainer, TrainingData
+from seqbraid.train.evaluation import Evaluation
+from seqbraid.train.run_folder import RunFolder
+from seqbraid.train.trainer import Trainer, TrainingData
 
 __all__ = ["Results", "Scalars"]
 
@@ -23,7 +25,7 @@ class Scalars:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise OptionsError(
-                "--tensorboard needs the tensorboard package; install it with "
+                "`tensorboard` needs the tensorboard package; install it with "
                 "pip install 'seqbraid[tensorboard]', or leave the option out"
             ) from error
         self._writer: Any = SummaryWriter(str(folder), purge_step=first_epoch)
