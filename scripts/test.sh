@@ -7,4 +7,5 @@ prepare_environment test,plot,tensorboard
 
 # One thread a process: the tests start several ranks, and threads that outnumber cores slow all of them.
 export OMP_NUM_THREADS=1
-exec .venv/bin/python -m pytest "$@"
+# Files go to a process for each core; -n 0 keeps them in one.
+exec .venv/bin/python -m pytest -n auto --maxprocesses 4 "$@"

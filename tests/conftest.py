@@ -7,22 +7,60 @@ mpi4py's COMM_WORLD. The ranks are started once and kept. Its other arguments, f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rank_server import World
 from shared_ranks import RanksFailedError, RunMain, SharedRanks
 
+# Folders of tests that start many jobs.
+LONG = ("faults", "preprocess", "mpi", "cli")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "on_ranks(P, ...): the test is called on each rank of jobs of P ranks")
+    # What shares the suite among processes starts with the largest number of tests, not with the longest.
+    config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let a process have whole files, for their fixtures, and all tests on one number of ranks."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            of_ranks = re.search(r"\[(\d+ ranks)\b", nodeid)
+            return of_ranks[1] if of_ranks else nodeid.partition("::")[0]
+
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share the suite, begin with what takes long, so that none has it alone at the end."""
+    if hasattr(config, "workerinput"):
+        tests = Path(__file__).parent
+        order = {name: number for number, name in enumerate(LONG, -len(LONG))}
+        items.sort(key=lambda item: order.get(item.path.relative_to(tests).parts[0], 0))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("on_ranks")
     if marker is not None:
         metafunc.parametrize("world", marker.args, indirect=True, ids=lambda ranks: f"{ranks} ranks")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make output text that one process can send another: names of files need not be."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(scope="session")
