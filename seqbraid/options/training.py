@@ -187,11 +187,11 @@ class TrainingOptions:
             return self.base_rate * (update + 1) / (math.floor(warmup) + 1)
         if self.schedule == "step":
             return self.base_rate * self.step_factor ** (update // (updates_per_epoch * self.step_epochs))
-        share = (update - warmup) / (self.epochs * updates_per_epoch - warmup)
+        done = (update - warmup) / (self.epochs * updates_per_epoch - warmup)
         factor = {
             "constant": 1.0,
-            "linear": 1.0 - share,
-            "cosine": 0.5 * (1.0 + math.cos(math.pi * share)),
+            "linear": 1.0 - done,
+            "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
         }[self.schedule]
         return self.base_rate * factor
 

@@ -1,7 +1,7 @@
 """Training of sequence classifiers: model, trainer, checkpoints, run folder."""
 
 from seqbraid.options import ModelOptions, TrainingOptions
-from seqbraid.train.batches import Batches, BatchShare, TimeSlice
+from seqbraid.train.batches import Batches, BatchSlice, TimeSlice
 from seqbraid.train.checkpoints import Checkpoints
 from seqbraid.train.evaluation import Evaluation, evaluate
 from seqbraid.train.fit import fit
@@ -12,7 +12,7 @@ from seqbraid.train.run_folder import RunFolder
 from seqbraid.train.trainer import NonFiniteError, Trainer, TrainingData, TrainingStoppedError
 
 __all__ = [
-    "BatchShare",
+    "BatchSlice",
     "Batches",
     "Checkpoints",
     "Evaluation",

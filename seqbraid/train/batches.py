@@ -16,7 +16,7 @@ from seqbraid.data.dataset import Part
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.mgrit import MGRIT, Serial, local_slice
 
-__all__ = ["Batch", "BatchShare", "Batches", "TimeSlice"]
+__all__ = ["Batch", "BatchSlice", "Batches", "TimeSlice"]
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -39,7 +39,7 @@ class TimeSlice:
 
 
 @dataclass(frozen=True)
-class BatchShare:
+class BatchSlice:
     """Sequences `first` ... `first + count` - 1 of a batch of `total`."""
 
     first: int
@@ -59,7 +59,7 @@ class Batch:
     labels: Tensor
     lengths: list[int] | None
     all_labels: Tensor
-    share: BatchShare
+    slice: BatchSlice
 
 
 class Batches:
@@ -90,7 +90,7 @@ class Batches:
 
     def _load(self, indices: Indices) -> Batch:
         mine = self.grid.local_batch(len(indices))
-        share = BatchShare(mine.start, mine.stop - mine.start, len(indices))
+        batch_slice = BatchSlice(mine.start, mine.stop - mine.start, len(indices))
         chosen = indices[mine]
         x = self.standardise(torch.from_numpy(self.part.load(chosen, self.held.start, self.held.stop)))
         lengths: list[int] = self.part.lengths[chosen].tolist()
@@ -99,5 +99,5 @@ class Batches:
             torch.from_numpy(self.part.labels[chosen]),
             lengths if any(length < self.held.total for length in lengths) else None,
             torch.from_numpy(self.part.labels[indices]),
-            share,
+            batch_slice,
         )

@@ -81,7 +81,7 @@ def evaluate(model: SequenceClassifier, batches: Batches) -> Evaluation:
             sums[1] += int((likely == batch.labels.unsqueeze(1)).sum())
             pairs = batch.labels * classes + logits.argmax(dim=1)
             sums[2:] += torch.bincount(pairs, minlength=classes * classes)
-            bar.update(batch.share.total)
+            bar.update(batch.slice.total)
     grid.data.all_reduce(sums, "evaluation of all groups")
     residual = max(grid.data.all_gather_objects(residual, "residuals of all groups"))
     count = len(part)

@@ -1,4 +1,4 @@
-"""Cross entropy as a sum of shares, each reckoned by the ranks that hold a part of the batch."""
+"""Cross entropy as a sum of parts, each computed by the ranks that hold a part of the batch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["CrossEntropy", "class_weights"]
 
 
 class CrossEntropy:
-    """Mean cross entropy over a batch, as `torch.nn.CrossEntropyLoss` defines it, in shares that add up.
+    """Mean cross entropy over a batch, as `torch.nn.CrossEntropyLoss` defines it, as partial sums.
 
-    weights: (classes,) or None; smoothing: share of the target spread over all classes.
+    weights: (classes,) or None; smoothing: fraction of the target spread over all classes.
     """
 
     def __init__(self, weights: Tensor | None = None, smoothing: float = 0.0) -> None:
         self.weights = weights
         self.smoothing = smoothing
 
-    def share(self, logits: Tensor, labels: Tensor, all_labels: Tensor) -> Tensor:
+    def partial(self, logits: Tensor, labels: Tensor, all_labels: Tensor) -> Tensor:
         """Return what `logits` (b, classes) of `labels` (b,) add to the mean over the batch `all_labels`."""
         weights = None if self.weights is None else self.weights.to(logits)
         total = nn.functional.cross_entropy(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from seqbraid.options import MGRIT, ModelOptions, Serial
 from seqbraid.rnn import GRU
-from seqbraid.train.batches import BatchShare
+from seqbraid.train.batches import BatchSlice
 
 __all__ = ["SequenceClassifier"]
 
@@ -35,17 +35,19 @@ class SequenceClassifier(nn.Module):
         # Of its own, so that every rank drops the same, whatever else draws random numbers.
         self.generator = torch.Generator()
 
-    def forward(self, x: Tensor, lengths: list[int] | None = None, share: BatchShare | None = None) -> Tensor:
-        """Return the logits; collective over the ranks. `share`: which of a batch's sequences x holds."""
+    def forward(
+        self, x: Tensor, lengths: list[int] | None = None, batch_slice: BatchSlice | None = None
+    ) -> Tensor:
+        """Return the logits; collective over the ranks. `batch_slice`: which sequences x holds."""
         _, h_n = self.gru(x, lengths=lengths)
         state = h_n[-1]
         if self.training and self.dropout > 0.0:
-            state = state * self._kept(state, share)
+            state = state * self._kept(state, batch_slice)
         logits: Tensor = self.head(state)
         return logits
 
-    def _kept(self, state: Tensor, share: BatchShare | None) -> Tensor:
-        """Return the factors of a dropout that does not depend on how the batch is shared out."""
-        first, total = (0, len(state)) if share is None else (share.first, share.total)
+    def _kept(self, state: Tensor, batch_slice: BatchSlice | None) -> Tensor:
+        """Return the factors of a dropout that does not depend on how the batch is divided."""
+        first, total = (0, len(state)) if batch_slice is None else (batch_slice.first, batch_slice.total)
         drawn = torch.rand(total, state.shape[1], generator=self.generator)[first : first + len(state)]
         return (drawn >= self.dropout).to(state) / (1.0 - self.dropout)

@@ -211,7 +211,7 @@ class Trainer:
                     with self._tally.timed("data"):
                         batch = next(coming)
                     received, save = self._update(batch)
-                bar.update(batch.share.total)
+                bar.update(batch.slice.total)
                 bar.set_postfix(loss=f"{self._tally.loss / self._tally.sequences:.3f}", refresh=False)
                 if received is not None:
                     return received
@@ -228,8 +228,8 @@ class Trainer:
 
         def closure() -> float:
             self._optimizer.zero_grad()
-            logits = self.model(batch.x, batch.lengths, batch.share)
-            loss = self._loss.share(logits, batch.labels, batch.all_labels)
+            logits = self.model(batch.x, batch.lengths, batch.slice)
+            loss = self._loss.partial(logits, batch.labels, batch.all_labels)
             correct = int((logits.argmax(dim=1) == batch.labels).sum())
             messages.append(self._tell(float(loss.detach()), correct))
             value = float(messages[-1][0])
@@ -249,9 +249,9 @@ class Trainer:
 
         self._optimizer.step(closure)
         # L-BFGS calls the closure several times: the first is at the weights before the update.
-        self._tally.loss += float(messages[0][0]) * batch.share.total
+        self._tally.loss += float(messages[0][0]) * batch.slice.total
         self._tally.correct += int(messages[0][1])
-        self._tally.sequences += batch.share.total
+        self._tally.sequences += batch.slice.total
         self._batch += 1
         self.updates += 1
         # Before a parallel solve with them diverges, or they are measured and written.

@@ -256,7 +256,7 @@ def test_a_solve_that_diverges_ends_a_serial_benchmark_and_is_marked_in_a_scalin
     rest = ["--forward-iterations", "4", "--update-gate-bias", "4", "--repeats", "1"]
     assert main(["bench", "serial", *bad, *rest]) == 3
     said = capsys.readouterr()
-    assert "seqbraid bench: error: layer 0: the forward solve diverged" in said.err
+    assert "seqbraid bench: error: GRU layer 0: the forward solve diverged" in said.err
     assert main(["bench", "scaling", *bad, *rest, "--ranks", "2"]) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if line[:5].strip() == "2"]
     assert line.endswith("diverged")

@@ -24,7 +24,7 @@ def test_shares_add_up_to_the_loss_of_torch(
     weights = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64) if weighted else None
     loss = CrossEntropy(weights, smoothing)
     shares = [
-        loss.share(logits[rows], target[rows], target)
+        loss.partial(logits[rows], target[rows], target)
         for rows in (slice(0, cut), slice(cut, None))
         if len(target[rows])
     ]
