@@ -28,7 +28,7 @@ __all__ = [
     "Propagator",
     "PropagatorKind",
     "adjoint_step",
-    "candidate_share",
+    "candidate_weight",
     "gate_cotangents",
     "linearise",
     "step",
@@ -130,7 +130,7 @@ def gate_cotangents(factors: Tensor, cotangent: Tensor) -> Tensor:
     return cotangent.unsqueeze(-2) * factors[..., 1:, :]
 
 
-def candidate_share(alpha: Tensor, m: StepCount) -> Tensor:
+def candidate_weight(alpha: Tensor, m: StepCount) -> Tensor:
     """Return how much of m frozen steps' candidate depends on the state before the first of them.
 
     A frozen step takes the candidate n of that state for all m steps, with the weight 1 - alpha^m. But n
@@ -145,8 +145,8 @@ def candidate_share(alpha: Tensor, m: StepCount) -> Tensor:
     # none.
     logarithm = alpha.clamp(torch.finfo(alpha.dtype).tiny, 1.0).log()
     one_step = logarithm / count
-    share = count * (logarithm - one_step).exp() * torch.expm1(one_step) / torch.expm1(logarithm)
-    return torch.where((alpha < 1) & (alpha >= 0) & (one_step != logarithm), share, 1.0)
+    weight = count * (logarithm - one_step).exp() * torch.expm1(one_step) / torch.expm1(logarithm)
+    return torch.where((alpha < 1) & (alpha >= 0) & (one_step != logarithm), weight, 1.0)
 
 
 class GRUCell(Cell):

@@ -5,7 +5,7 @@ go through all steps one block after the other, so that a block's states and gat
 are independent, which is what threads share. Each step is one product (`tiles`) and a few elementwise loops,
 kept apart since a compiler vectorises them only with few arrays each.
 
-Arrays are (T B, ·) in the order of time. Interval i's k-th step is at time `origin + i stride + k direction`.
+Series are (T B, ·) in the order of time; `arguments.Layout` says where a row's steps lie in them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from seqbraid.kernels.activations import logistic, tanh
+from seqbraid.kernels.arguments import AdjointSeries, Blend, ForwardSeries, Layout, PackedWeights
 from seqbraid.kernels.jit import Kernel, compiled
 from seqbraid.kernels.tiles import ROWS, product
 
@@ -20,25 +21,23 @@ __all__ = ["adjoint_rows", "carry_rows", "forward_rows", "project_rows"]
 
 
 @Kernel
-def project_rows(
-    x: np.ndarray, panels: np.ndarray, bias: np.ndarray, out: np.ndarray, first: int, last: int
-) -> None:
+def project_rows(x: np.ndarray, weights: PackedWeights, out: np.ndarray, first: int, last: int) -> None:
     """Fill out[first:last] (T B, W) with x W_ih^T + b_ih; W is 3H padded to whole panels."""
-    product(x[first:last], last - first, panels, bias, out[first:last])
+    product(x[first:last], last - first, weights.panels, weights.bias, out[first:last])
 
 
 @compiled
-def _at(row: int, k: int, batch: int, origin: int, stride: int, direction: int) -> int:
+def _at(row: int, k: int, layout: Layout) -> int:
     """Return the index in a series (T B, ...) of the k-th step of a row, one of a sequence in an interval."""
+    batch = layout.batch
     interval = row // batch
-    return (origin + interval * stride + k * direction) * batch + row - interval * batch
+    return (layout.origin + interval * layout.stride + k * layout.direction) * batch + row - interval * batch
 
 
 @compiled
-def _blend(
-    z: np.ndarray, alpha: np.ndarray, slope: np.ndarray, implicit: bool, power: bool, gamma: float, m: int
-) -> None:
+def _fill_blend(z: np.ndarray, alpha: np.ndarray, slope: np.ndarray, blend: Blend, m: int) -> None:
     """Fill alpha(z) over m > 0 fine steps and its derivative `slope`; see `cells.Propagator`."""
+    implicit, power, gamma = blend
     hidden = alpha.shape[0]
     one = z.dtype.type(1.0)
     step = z.dtype.type(gamma if power else gamma * m)
@@ -73,33 +72,23 @@ def _blend(
 
 @Kernel
 def forward_rows(
-    a: np.ndarray,
-    counts: np.ndarray,
-    uniform_count: int,
-    source: np.ndarray,
-    states: np.ndarray,
-    factors: np.ndarray,
     rows: np.ndarray,
-    panels: np.ndarray,
-    bias: np.ndarray,
-    batch: int,
-    steps: int,
-    origin: int,
-    stride: int,
-    direction: int,
+    series: ForwardSeries,
+    weights: PackedWeights,
+    layout: Layout,
+    blend: Blend,
+    uniform_count: int,
     first: int,
     last: int,
-    implicit: bool,
-    power: bool,
-    gamma: float,
 ) -> None:
-    """Advance rows[first:last] (n B, H) in place through `steps` steps of their intervals.
+    """Advance rows[first:last] (n B, H) in place through the steps of their intervals.
 
-    a (T B, at least 3H) are the projected inputs, `panels` W_hh^T and `bias` b_hh, padded to whole panels.
-    Arrays that are empty are not used: counts (T B) of fine steps that each step stands for, else
-    `uniform_count`; source (T B, H), added after each step; states (T B, H), which takes each step's state;
-    factors (T B, 5H), which takes the adjoint's factors alpha, of g_r, g_z, g_n, and of a_n.
+    `weights` are W_hh^T and b_hh, padded to whole panels. Without counts each step stands for `uniform_count`
+    fine ones.
     """
+    a, counts, source, states, factors = series
+    panels, bias = weights
+    steps = layout.steps
     hidden = rows.shape[1]
     width = panels.shape[0] * panels.shape[2]
     kind = rows.dtype.type
@@ -111,7 +100,7 @@ def forward_rows(
     candidate = np.empty(hidden, rows.dtype)
     alpha = np.empty(hidden, rows.dtype)
     slope = np.empty(hidden, rows.dtype)
-    plain = not implicit and gamma == 1.0
+    plain = not blend.implicit and blend.gamma == 1.0
     for start in range(first, last, block):
         height = min(block, last - start)
         for row in range(height):
@@ -120,7 +109,7 @@ def forward_rows(
         for k in range(steps):
             product(h, height, panels, bias, g)
             for row in range(height):
-                at = _at(start + row, k, batch, origin, stride, direction)
+                at = _at(start + row, k, layout)
                 m = counts[at] if counts.size else uniform_count
                 here = h[row]
                 gates = g[row]
@@ -137,7 +126,7 @@ def forward_rows(
                         for j in range(hidden):
                             alpha[j] = z[j]
                     else:
-                        _blend(z, alpha, slope, implicit, power, gamma, m)
+                        _fill_blend(z, alpha, slope, blend, m)
                     if factors.size:
                         out = factors[at]
                         if plain and m == 1:
@@ -181,29 +170,15 @@ def forward_rows(
 
 @Kernel
 def adjoint_rows(
-    factors: np.ndarray,
-    direct: np.ndarray,
-    source: np.ndarray,
-    cotangents: np.ndarray,
-    gates: np.ndarray,
-    rows: np.ndarray,
-    panels: np.ndarray,
-    bias: np.ndarray,
-    batch: int,
-    steps: int,
-    origin: int,
-    stride: int,
-    direction: int,
-    first: int,
-    last: int,
+    rows: np.ndarray, series: AdjointSeries, weights: PackedWeights, layout: Layout, first: int, last: int
 ) -> None:
-    """Carry rows[first:last] (n B, H), dL/dh, in place through `steps` steps of their intervals.
+    """Carry rows[first:last] (n B, H), dL/dh, in place through the steps of their intervals.
 
-    factors (T B, 5H) as `forward_rows` leaves them, `panels` W_hh padded to whole panels, `bias` zeros.
-    Arrays that are empty are not used: direct (T B, H), what the loss adds at each step's state; source
-    (T B, H), added after each step; cotangents (T B, H), which takes each step's whole dL/dh+; gates
-    (T B, 4H), which takes dL/dg of r, z, n and dL/da of n.
+    `weights` are W_hh, padded to whole panels, and a bias of zeros.
     """
+    factors, direct, source, cotangents, gate_cotangents = series
+    panels, bias = weights
+    steps = layout.steps
     hidden = rows.shape[1]
     width = panels.shape[0] * panels.shape[2]
     block = min(ROWS, last - first)
@@ -217,7 +192,7 @@ def adjoint_rows(
                 carried[row, j] = rows[start + row, j]
         for k in range(steps):
             for row in range(height):
-                at = _at(start + row, k, batch, origin, stride, direction)
+                at = _at(start + row, k, layout)
                 here = carried[row]
                 factor = factors[at]
                 if direct.size:
@@ -235,15 +210,15 @@ def adjoint_rows(
                     row_dg[hidden + j] = here[j] * factor[2 * hidden + j]
                 for j in range(hidden):
                     row_dg[2 * hidden + j] = here[j] * factor[3 * hidden + j]
-                if gates.size:
-                    out = gates[at]
+                if gate_cotangents.size:
+                    out = gate_cotangents[at]
                     for j in range(3 * hidden):
                         out[j] = row_dg[j]
                     for j in range(hidden):
                         out[3 * hidden + j] = here[j] * factor[4 * hidden + j]
             product(dg, height, panels, bias, moved)
             for row in range(height):
-                at = _at(start + row, k, batch, origin, stride, direction)
+                at = _at(start + row, k, layout)
                 here = carried[row]
                 factor = factors[at]
                 gained = moved[row]
@@ -260,26 +235,17 @@ def adjoint_rows(
 
 @Kernel
 def carry_rows(
-    factors: np.ndarray,
-    direct: np.ndarray,
-    rows: np.ndarray,
-    batch: int,
-    steps: int,
-    origin: int,
-    stride: int,
-    direction: int,
-    first: int,
-    last: int,
+    rows: np.ndarray, factors: np.ndarray, direct: np.ndarray, layout: Layout, first: int, last: int
 ) -> None:
-    """Carry rows[first:last] (n B, H) in place through `steps` steps by their factors alpha alone.
+    """Carry rows[first:last] (n B, H) in place through their steps by their factors alpha alone.
 
     direct (T B, H) is added before each step.
     """
     hidden = rows.shape[1]
     for row in range(first, last):
         here = rows[row]
-        for k in range(steps):
-            at = _at(row, k, batch, origin, stride, direction)
+        for k in range(layout.steps):
+            at = _at(row, k, layout)
             added = direct[at]
             factor = factors[at]
             for j in range(hidden):

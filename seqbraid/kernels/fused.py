@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from seqbraid.cells import Propagator
+from seqbraid.kernels.arguments import AdjointSeries, Blend, ForwardSeries, Layout, PackedWeights
 from seqbraid.kernels.compiled import adjoint_rows, carry_rows, forward_rows, project_rows
-from seqbraid.kernels.intervals import Intervals
+from seqbraid.kernels.intervals import Intervals, Piece
 from seqbraid.kernels.memory import empty_series
 from seqbraid.kernels.tiles import PANEL_BYTES
 
@@ -30,9 +31,9 @@ class FusedSweeps:
     def __init__(self, w_hh: Tensor, b_hh: Tensor | None) -> None:
         self._w_hh = w_hh.detach()
         self._b_hh = None if b_hh is None else b_hh.detach()
-        self._input_weights: tuple[Tensor, Tensor | None, tuple[np.ndarray, np.ndarray]] | None = None
-        self._forward_weights: tuple[np.ndarray, np.ndarray] | None = None
-        self._adjoint_weights: tuple[np.ndarray, np.ndarray] | None = None
+        self._input_weights: tuple[Tensor, Tensor | None, PackedWeights] | None = None
+        self._forward_weights: PackedWeights | None = None
+        self._adjoint_weights: PackedWeights | None = None
 
     def project(self, x: Tensor, w_ih: Tensor, b_ih: Tensor | None) -> Tensor:
         """See `GRUKernel.project`."""
@@ -40,10 +41,10 @@ class FusedSweeps:
         if kept is None or kept[0] is not w_ih or kept[1] is not b_ih:
             packed = _pack(w_ih.detach().t(), None if b_ih is None else b_ih.detach())
             kept = self._input_weights = (w_ih, b_ih, packed)
-        panels, bias = kept[2]
+        weights = kept[2]
         rows = x.detach().reshape(-1, x.shape[-1]).contiguous()
-        a = empty_series((*x.shape[:2], len(bias)), x)
-        _share_rows(slice(0, len(rows)), partial(project_rows, rows.numpy(), panels, bias, _rows(a)), ())
+        a = empty_series((*x.shape[:2], len(weights.bias)), x)
+        _run_threads(slice(0, len(rows)), partial(project_rows, rows.numpy(), weights, _rows(a)))
         return a
 
     def forward(
@@ -66,26 +67,21 @@ class FusedSweeps:
         uniform = counts if isinstance(counts, int) else 0
         each = _NO_COUNTS if isinstance(counts, int) else counts.detach().numpy().reshape(-1)
         kind = propagator.cell if propagator.kind == "frozen" else propagator.kind
-        series = [_series(tensor, a.dtype) for tensor in (source, states, factors)]
+        written = [_series(tensor, a.dtype) for tensor in (source, states, factors)]
+        series = ForwardSeries(_series(a, a.dtype), each, *written)
+        blend = Blend(kind == "implicit", propagator.kind == "frozen", float(propagator.gamma))
         rows = _rows(ends)
-        inputs = _series(a, a.dtype)
         for piece in intervals.pieces():
             call = partial(
                 forward_rows,
-                inputs,
-                each,
-                uniform,
-                *series,
                 rows[piece.first * batch :],
-                *self._forward_weights,
-                batch,
-                piece.steps,
-                piece.origin,
-                piece.stride,
-                piece.direction,
+                series,
+                self._forward_weights,
+                _layout(piece, batch),
+                blend,
+                uniform,
             )
-            ending = (kind == "implicit", propagator.kind == "frozen", float(propagator.gamma))
-            _share_rows(_rows_of(group, piece.count * batch, intervals), call, ending)
+            _run_threads(_rows_of(group, piece.count * batch, intervals), call)
         return ends
 
     def adjoint(
@@ -104,24 +100,13 @@ class FusedSweeps:
             self._adjoint_weights = _pack(self._w_hh, None)
         ends = points.detach().clone(memory_format=torch.contiguous_format)
         batch = points.shape[1]
-        series = [
-            _series(tensor, factors.dtype)
-            for tensor in (factors, direct, source, cotangents, gate_cotangents)
-        ]
+        given = (factors, direct, source, cotangents, gate_cotangents)
+        series = AdjointSeries(*(_series(tensor, factors.dtype) for tensor in given))
         rows = _rows(ends)
         for piece in intervals.pieces():
-            call = partial(
-                adjoint_rows,
-                *series,
-                rows[piece.first * batch :],
-                *self._adjoint_weights,
-                batch,
-                piece.steps,
-                piece.origin,
-                piece.stride,
-                piece.direction,
-            )
-            _share_rows(_rows_of(group, piece.count * batch, intervals), call, ())
+            layout = _layout(piece, batch)
+            call = partial(adjoint_rows, rows[piece.first * batch :], series, self._adjoint_weights, layout)
+            _run_threads(_rows_of(group, piece.count * batch, intervals), call)
         return ends
 
     def carry(self, factors: Tensor, direct: Tensor, intervals: Intervals) -> Tensor:
@@ -131,9 +116,8 @@ class FusedSweeps:
         series = [_series(tensor, factors.dtype) for tensor in (factors, direct)]
         rows = _rows(ends)
         for piece in intervals.pieces():
-            where = (piece.steps, piece.origin, piece.stride, piece.direction)
-            call = partial(carry_rows, *series, rows[piece.first * batch :], batch, *where)
-            _share_rows(slice(0, piece.count * batch), call, ())
+            call = partial(carry_rows, rows[piece.first * batch :], *series, _layout(piece, batch))
+            _run_threads(slice(0, piece.count * batch), call)
         return ends
 
 
@@ -160,8 +144,12 @@ def _rows(points: Tensor) -> np.ndarray:
     return array.reshape(-1, points.shape[-1])
 
 
-def _pack(weights: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights (K, N) as panels (N / W, K, W) of 64 bytes' width and the bias, padded with zeros."""
+def _layout(piece: Piece, batch: int) -> Layout:
+    return Layout(batch, piece.steps, piece.origin, piece.stride, piece.direction)
+
+
+def _pack(weights: Tensor, bias: Tensor | None) -> PackedWeights:
+    """Return weights (K, N) and bias in panels of 64 bytes' width, padded with zeros."""
     depth, width = weights.shape
     panel = PANEL_BYTES // weights.element_size()
     count = -(-width // panel)
@@ -172,7 +160,7 @@ def _pack(weights: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]
     if bias is not None:
         start[:width] = bias.numpy()
     panels = np.ascontiguousarray(padded.reshape(depth, count, panel).transpose(1, 0, 2))
-    return panels, start
+    return PackedWeights(panels, start)
 
 
 def _rows_of(group: slice | None, rows: int, intervals: Intervals) -> slice:
@@ -184,17 +172,17 @@ def _rows_of(group: slice | None, rows: int, intervals: Intervals) -> slice:
     return group
 
 
-def _share_rows(rows: slice, call: Callable[..., None], ending: tuple[object, ...]) -> None:
-    """Run `call(..., first, last, *ending)` over all rows, cut evenly over the threads."""
+def _run_threads(rows: slice, call: Callable[[int, int], None]) -> None:
+    """Run `call(first, last)` over all rows, cut evenly over the threads."""
     count = rows.stop - rows.start
     threads = min(torch.get_num_threads(), count // _LEAST_ROWS)
     if threads <= 1:
         if count:
-            call(rows.start, rows.stop, *ending)
+            call(rows.start, rows.stop)
         return
     cuts = [rows.start + count * thread // threads for thread in range(threads + 1)]
-    others = [_pool(threads - 1).submit(call, first, last, *ending) for first, last in pairwise(cuts[1:])]
-    call(cuts[0], cuts[1], *ending)
+    others = [_pool(threads - 1).submit(call, first, last) for first, last in pairwise(cuts[1:])]
+    call(cuts[0], cuts[1])
     for other in others:
         other.result()
 

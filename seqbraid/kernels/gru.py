@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqbraid.cells import GRUCell, candidate_share
+from seqbraid.cells import GRUCell, candidate_weight
 from seqbraid.kernels.gru_gradients import GRUGradients
 from seqbraid.kernels.intervals import Intervals
 from seqbraid.kernels.protocol import Counts, GRUKernel
@@ -78,10 +78,10 @@ class GRUSweeps:
         """See `Sweeps.coarse_factors`: those of "frozen" steps become those of a power of a fine Jacobian."""
         if coarse == "frozen":
             m = float(counts) if isinstance(counts, int) else counts.to(factors.dtype).unsqueeze(-1)
-            share = candidate_share(factors[..., 0, :], m)
+            weight = candidate_weight(factors[..., 0, :], m)
             # What goes through the candidate: g_r, g_n and a_n.
             for number in (1, 3, 4):
-                factors[..., number, :] *= share
+                factors[..., number, :] *= weight
         return factors
 
     def accumulator(self, x: Tensor, needs: Sequence[bool]) -> GRUGradients:

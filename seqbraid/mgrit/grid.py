@@ -31,9 +31,9 @@ def local_slice(T: int, comm: object = None, coarsening: int | Serial | MGRIT = 
     if multiple < 1:
         raise ValueError(f"coarsening is {multiple}; expected at least 1")
     rank, size = rank_and_size(comm.sequence if isinstance(comm, ProcessGrid) else comm)
-    share, extra = divmod(interval_count(T, multiple), size)
-    first = rank * share + min(rank, extra)
-    last = first + share + (rank < extra)
+    each, extra = divmod(interval_count(T, multiple), size)
+    first = rank * each + min(rank, extra)
+    last = first + each + (rank < extra)
     return slice(min(first * multiple, T), min(last * multiple, T))
 
 

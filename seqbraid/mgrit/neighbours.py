@@ -59,14 +59,14 @@ class Neighbours:
             self.communicator.send(state, self.next, self.what)
             self.seconds += self.communicator.clock() - start
 
-    def gather(self, share: Tensor, multiple: int, of_what: str) -> Tensor:
-        """Return all ranks' shares of a series of steps of `multiple` fine ones, in the solve's order."""
+    def gather(self, local: Tensor, multiple: int, of_what: str) -> Tensor:
+        """Return a series of steps of `multiple` fine ones from all ranks' parts, in the solve's order."""
         if self.communicator.size == 1:
-            return share
+            return local
         start = self.communicator.clock()
         counts = self.partition.interval_counts(multiple)
-        in_time = share.flip(0) if self.reverse else share
-        everything = share.new_empty((sum(counts), *share.shape[1:]))
+        in_time = local.flip(0) if self.reverse else local
+        everything = local.new_empty((sum(counts), *local.shape[1:]))
         self.communicator.all_gather(in_time, everything, counts, f"{self.what}: {of_what}")
         self.seconds += self.communicator.clock() - start
         return everything.flip(0) if self.reverse else everything

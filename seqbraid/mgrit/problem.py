@@ -44,7 +44,7 @@ class CoarseLevel(Protocol):
     def gather(self, gather: Callable[[Tensor], Tensor]) -> CoarseLevel:
         """Return the steps of all ranks; only called where `sequential` is "gathered".
 
-        `gather` makes of this rank's share (count, ...) of a series in the order of the solve that of all
+        `gather` makes of this rank's part (count, ...) of a series in the order of the solve that of all
         ranks.
         """
 

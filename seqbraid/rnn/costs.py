@@ -25,7 +25,7 @@ _FEW_ROWS, _FULL_ROWS = 1.25, 4
 _FORWARD = (70e-9, 1.6e-9)
 _KEEP = (45e-9, 2.0e-9)
 _ADJOINT = (45e-9, 1.4e-9)
-_GATES = (20e-9, 1.2e-9)
+_GATE = (20e-9, 1.2e-9)
 # What a coarse step has besides: a source, states, and a power, whose squarings are log2 of the interval.
 _COARSE = (130e-9, 0.7e-9)
 _SQUARING = 0.15e-9
@@ -64,11 +64,11 @@ class Costs:
         return self._mgrit(solver)
 
     def _serial(self) -> float:
-        share = math.ceil(self.T / self.ranks)
-        sweep = share * self._step(self.B, _FORWARD)
-        adjoint = share * self._step(self.B, _ADJOINT)
-        seconds = _MODULE + self._inputs(share) + self._gradients(share)
-        seconds += sweep + share * self._more(self.B, _KEEP) + adjoint + share * self._more(self.B, _GATES)
+        steps = math.ceil(self.T / self.ranks)
+        sweep = steps * self._step(self.B, _FORWARD)
+        adjoint = steps * self._step(self.B, _ADJOINT)
+        seconds = _MODULE + self._inputs(steps) + self._gradients(steps)
+        seconds += sweep + steps * self._more(self.B, _KEEP) + adjoint + steps * self._more(self.B, _GATE)
         if self.ranks > 1:
             # The last rank waits for all others, whose sweeps keep nothing; each hands one state on.
             hop = _HOP + self._message(self.B * self.H)
@@ -87,7 +87,7 @@ class Costs:
         # The coarse level's inputs are averaged before they are projected.
         seconds += steps * self.B * self.I * _ELEMENT + self._inputs(interval_count(steps, c))
         # The last sweeps, those that keep; about the states of the forward one the adjoint is linearised.
-        seconds += forward + length * self._more(rows, _KEEP) + adjoint + length * self._more(rows, _GATES)
+        seconds += forward + length * self._more(rows, _KEEP) + adjoint + length * self._more(rows, _GATE)
         seconds += self._coarse_step(rows, solver, _FORWARD)
         sweeps = 2 if solver.relaxation_of(0) == "FCF" else 1
         guess = 1 if solver.initial_guess == "coarse" else 0

@@ -16,13 +16,13 @@ _CHUNK = 1 << 20
 
 def drop(
     x: Tensor,
-    share: float,
+    probability: float,
     seed: tuple[int, int],
     first_step: int,
     first_sequence: int = 0,
     sequences: int | None = None,
 ) -> Tensor:
-    """Set about `share` of the values of x (T, B, H) to zero and scale the others by 1 / (1 - share).
+    """Set each value of x (T, B, H) to zero with this probability, and scale the others by 1 / (1 - it).
 
     Value i of all sequences, counted over steps, sequences and units, is kept or not by the i-th number of a
     stream that `seed` starts. x begins at step `first_step` of sequence `first_sequence` of the global batch,
@@ -35,7 +35,7 @@ def drop(
     wide = batch * units
     start = np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
     kept = np.empty((steps, wide), dtype=np.bool_)
-    threshold = np.uint64(int(share * 2.0**64))
+    threshold = np.uint64(int(probability * 2.0**64))
     within = np.arange(wide, dtype=np.uint64)
     at_once = max(1, _CHUNK // max(wide, 1))
     for step in range(0, steps, at_once):
@@ -43,7 +43,7 @@ def drop(
         of_steps = np.arange(step, stop, dtype=np.uint64) * np.uint64(stride) + np.uint64(first)
         kept[step:stop] = _splitmix64(start, of_steps[:, None] + within) >= threshold
     mask = torch.from_numpy(kept).view(x.shape).to(x.device)
-    return x * mask.to(x.dtype).div_(1.0 - share)
+    return x * mask.to(x.dtype).div_(1.0 - probability)
 
 
 def _splitmix64(start: np.uint64, counter: Numbers) -> Numbers:

@@ -98,7 +98,7 @@ class LayerAdjoint:
 
     The unknown at a C-point is dL/du carried back from the steps after it; what the loss adds at a state
     itself, `direct` (T, B, S), enters with the interval that ends there. A relaxation that keeps adds every
-    step's share to `accumulator`. `sweeps` counts relaxations in units of all intervals. `coarse` is
+    step's part to `accumulator`. `sweeps` counts relaxations in units of all intervals. `coarse` is
     the forward solve's level 1, None for a solve in sequence, which takes all steps as one interval.
     """
 

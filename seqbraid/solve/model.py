@@ -46,7 +46,7 @@ class AdjointProblem(Problem, Protocol):
     sweeps: float
 
     def gradients(self) -> list[Tensor | None]:
-        """Return this rank's share of the gradient of each of the model's tensors.
+        """Return this rank's part of the gradient of each of the model's tensors.
 
         None for what was not asked for; called once, after the last relaxation.
         """
