@@ -43,7 +43,7 @@ def interval_starts(points: Tensor, coarsening: int, short_first: bool) -> Tenso
 
 @dataclass
 class CoarseHierarchy:
-    """Levels 1, 2, ... of a solve, and how often their propagators ran.
+    """Levels 1, 2, ... of a solve, `levels[0]` being level 1, and how often their propagators ran.
 
     `sequences` counts runs through the coarsest level step by step, `batches` evaluations of a level's
     propagators at once (over all its steps, or over every c-th). `seconds` adds up what was done within
@@ -79,43 +79,43 @@ class CoarseHierarchy:
         yield
         self.seconds += clock() - neighbours.seconds - start
 
-    def guess(self, initial: Tensor, level: int = 0) -> tuple[Tensor, Tensor]:
+    def guess(self, initial: Tensor, level: int = 1) -> tuple[Tensor, Tensor]:
         """Solve the coarsest level and relax up to level 1: its points, and the one after the last."""
-        if level == len(self.levels) - 1:
+        if level == len(self.levels):
             return self._in_sequence(initial, None)
         points, end = self.guess(initial, level + 1)
         states, _ = self._relax(level, points, None)
         return states, end
 
-    def apply(self, points: Tensor, level: int = 0) -> Tensor:
+    def apply(self, points: Tensor, level: int = 1) -> Tensor:
         """Apply a level's propagators to the states before each of its steps, at once."""
         self.batches += 1
-        return self.levels[level].propagate(points, 1, None)[1]
+        return self.levels[level - 1].propagate(points, 1, None)[1]
 
-    def correct(self, points: Tensor, tau: Tensor, initial: Tensor, level: int = 0) -> tuple[Tensor, Tensor]:
+    def correct(self, points: Tensor, tau: Tensor, initial: Tensor, level: int = 1) -> tuple[Tensor, Tensor]:
         """Solve C_{j+1} = Phi_j(C_j) + tau_j: exactly on the coarsest level, else one V-cycle from `points`.
 
         Returns this rank's points and the one after its last.
         """
-        if level == len(self.levels) - 1:
+        if level == len(self.levels):
             return self._in_sequence(initial, tau)
         options = self.options
-        starts = interval_starts(points, options.coarsening_of(level + 1), self.short_first)
+        starts = interval_starts(points, options.coarsening_of(level), self.short_first)
         _, ends = self._relax(level, starts, tau)
-        if options.relaxation_of(level + 1) == "FCF":
+        if options.relaxation_of(level) == "FCF":
             if len(ends):
                 self.neighbours.send(ends[-1])
             received = self.neighbours.receive(initial)
-            starts = move_points(starts, ends, received, options.c_weight_of(level + 1))
+            starts = move_points(starts, ends, received, options.c_weight_of(level))
             _, ends = self._relax(level, starts, tau)
         starts, end = self.correct(starts, ends - self.apply(starts, level + 1), initial, level + 1)
         states, _ = self._relax(level, starts, tau)
         return states, end
 
     def _relax(self, level: int, points: Tensor, source: Tensor | None) -> tuple[Tensor, Tensor]:
-        coarsening = self.options.coarsening_of(level + 1)
+        coarsening = self.options.coarsening_of(level)
         self.batches += coarsening
-        return self.levels[level].propagate(points, coarsening, source)
+        return self.levels[level - 1].propagate(points, coarsening, source)
 
     def _gather(self, tensor: Tensor) -> Tensor:
         multiple = self.options.slice_multiple
