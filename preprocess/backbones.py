@@ -18,10 +18,10 @@ from preprocess.batch_pool import BatchPool
 from preprocess.networks import drop_classifier, load_network
 from seqbraid.comm import Communicator, as_communicator, on_rank_zero
 from seqbraid.errors import OptionsError
+from seqbraid.options.extraction import LAYERS
 
 __all__ = ["BATCH", "LAYERS", "Backbone", "load_backbone"]
 
-LAYERS = ("logits", "pool")
 # Frames go through the network so many at a time, always: how it rounds depends on the size of a batch, but
 # not on a frame's place in it nor on its neighbours. Larger ones are not faster and take more memory.
 BATCH = 8

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from preprocess.manifest import read_manifest
 from seqbraid.data.splits import (
@@ -20,13 +19,11 @@ from seqbraid.data.splits import (
     stratified_split,
 )
 from seqbraid.errors import DataError, OptionsError
+from seqbraid.options.extraction import SUBSETS, SplitOptions
 
 __all__ = ["SUBSETS", "VIDEO_SUFFIXES", "LabelledClips", "SplitOptions", "labelled_clips"]
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v"})
-
-# Parts of data sets that go by a name of their own, by their classes.
-SUBSETS = {"hmdb6": ("chew", "eat", "jump", "run", "sit", "walk")}
 
 
 @dataclass(frozen=True)
@@ -46,24 +43,6 @@ class LabelledClips:
     split: str
     missing: list[str]
     unlisted: list[str]
-
-
-@dataclass(frozen=True)
-class SplitOptions:
-    """Which classes to take (`classes`, None: all), and how to divide their clips.
-
-    With `splits`, a folder of HMDB51 split files, all of its splits are kept. Otherwise one is drawn from
-    `seed`, named "drawn": `test_fraction` of every class for testing ("stratified"), or of all clips without
-    regard to classes ("random"). A manifest that has a split leaves nothing to draw. `split` is the default
-    split (None: the first there is).
-    """
-
-    splits: Path | None = None
-    split: str | None = None
-    draw: Literal["stratified", "random"] = "stratified"
-    test_fraction: float = 0.3
-    seed: int = 0
-    classes: tuple[str, ...] | None = None
 
 
 def labelled_clips(source: str | os.PathLike[str], options: SplitOptions) -> LabelledClips:

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from preprocess.backbones import Backbone, load_backbone
-from preprocess.clips import LabelledClips, SplitOptions, labelled_clips
+from preprocess.clips import LabelledClips, labelled_clips
 from preprocess.continuing import create_or_continue
 from preprocess.networks import random_seed
-from preprocess.pipeline import Sampling, clip_features
+from preprocess.pipeline import clip_features
 from seqbraid.comm import Communicator, TaskQueue, on_rank_zero
 from seqbraid.data.store import FeatureStore
 from seqbraid.errors import DataError
 from seqbraid.files import write_text
+from seqbraid.options.extraction import ExtractOptions
 from seqbraid.progress import progress_bar
 
 __all__ = ["ExtractOptions", "extract"]
@@ -26,24 +27,6 @@ _logger = logging.getLogger("seqbraid.preprocess")
 
 _LISTED = 10  # warnings printed in full; skipped clips are all listed, since they are missing from the store
 _MISSING = "missing.txt"
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """What to compute of each clip, and how to divide the clips for training.
-
-    `strict`: the first clip that fails ends the job. `check`: clips that are in the store already are
-    verified first, and those that are damaged done again.
-    """
-
-    backbone: str = "resnet18"
-    weights: str = "IMAGENET1K_V1"
-    layer: str = "logits"
-    dtype: str = "float32"
-    sampling: Sampling = field(default_factory=Sampling)
-    splits: SplitOptions = field(default_factory=SplitOptions)
-    strict: bool = False
-    check: bool = False
 
 
 @dataclass

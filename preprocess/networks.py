@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from preprocess.torchvision_loading import import_torchvision
 from seqbraid.errors import DataError, OptionsError, WeightsUnavailableError
+from seqbraid.options.extraction import BACKBONES
 
 __all__ = ["BACKBONES", "drop_classifier", "load_network", "random_seed"]
 
-BACKBONES = ("resnet18", "resnet34", "resnet50", "squeezenet1_1")
 
 _DOWNLOAD_TIMEOUT_S = 10.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from preprocess.decoder import Decoder
 from preprocess.frame_batches import FrameBatches
 from preprocess.frame_stream import ClipEnded, ClipFailed, Frame, FrameStream
 from seqbraid.comm import SingleProcess, TaskQueue
+from seqbraid.options.extraction import Sampling
 
 __all__ = ["ClipResult", "Sampling", "clip_features", "make_decoders"]
 
@@ -27,20 +28,6 @@ _CLIPS_AHEAD = 3
 # A core decodes video of 1920 x 1080 pixels about four times as fast as another one runs ResNet18.
 _THREADS_A_DECODER = 4
 _POLL_S = 0.02
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Which frames of a clip are taken: 0, `stride`, 2 `stride`, ..., at most `frames`; `size` square."""
-
-    frames: int = 128
-    size: int = 240
-    stride: int = 1
-
-    @staticmethod
-    def of(options: Mapping[str, int]) -> Sampling:
-        """Return the sampling that a store's `options` describe."""
-        return Sampling(options["frames"], options["size"], options.get("stride", 1))
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ ALLOWED = {
         "seqbraid.data",
         "seqbraid.errors",
         "seqbraid.files",
+        "seqbraid.options",
         "seqbraid.progress",
     },
 }

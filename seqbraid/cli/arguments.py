@@ -11,6 +11,7 @@ from seqbraid.cli.flags import in_flags
 from seqbraid.options import Option, kinds
 
 __all__ = [
+    "add_option",
     "add_options",
     "add_subcommand",
     "argument_type",
@@ -53,12 +54,13 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
             if title not in groups:
                 groups[title] = parser.add_argument_group(title, description)
             place = groups[title]
-        added.append(_add(place, option))
+        added.append(add_option(place, option))
     for action in added:  # when all flags are known
         action.help = in_flags(str(action.help), parser)
 
 
-def _add(place: Any, option: Option) -> argparse.Action:
+def add_option(place: Any, option: Option) -> argparse.Action:
+    """Add one declared option to a parser or one of its groups, and return its action."""
     shown = "" if option.shown is None else f" (default: {option.shown})"
     kind = option.of_command
     words: dict[str, Any] = {"help": f"{option.help}{shown}".lstrip().replace("%", "%%")}

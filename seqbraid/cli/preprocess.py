@@ -32,25 +32,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from seqbraid.cli.arguments import add_options, fraction, whole
-from seqbraid.options import ThreadOptions, options_of
+from seqbraid.cli.arguments import add_option, add_options
+from seqbraid.errors import OptionsError
+from seqbraid.options import Option, ThreadOptions, options_of, values_of
+from seqbraid.options.extraction import SPLITS, SUBSETS, ExtractOptions, Sampling, SplitOptions
 
-__all__ = ["HELP", "add_arguments", "add_backbone_arguments", "run"]
+__all__ = ["HELP", "add_arguments", "backbone_options", "run"]
 
 HELP = "turn labelled videos or sensor data into sequences of features"
 
-# As in preprocess.backbones and preprocess.clips, which take seconds to import.
-_BACKBONES = ("resnet18", "resnet34", "resnet50", "squeezenet1_1")
-_LAYERS = ("logits", "pool")
-_SUBSETS = ("hmdb6",)
-_DTYPES = ("float32", "float16")
-
 # What has no meaning for sequences that are not made from videos.
 _OF_VIDEOS = (
-    *("backbone", "weights", "layer", "frames", "size", "stride"),
-    *("subset", "classes", "splits", "split", "draw", "test_fraction", "seed", "strict"),
+    *options_of(ExtractOptions, "backbone", "weights", "layer"),
+    *options_of(Sampling),
+    *options_of(SplitOptions),
+    *options_of(ExtractOptions, "strict"),
 )
 
 
@@ -62,104 +61,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="folder of the feature store, made or continued"
     )
-    parser.add_argument(
-        "--dtype",
-        choices=_DTYPES,
-        default="float32",
-        help="how features are stored; float16 takes half the room (default: %(default)s)",
-    )
-    add_backbone_arguments(parser, weights="IMAGENET1K_V1")
-    _add_split_arguments(parser)
-    add_options(parser, options_of(ThreadOptions))
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="end at the first clip that cannot be decoded (default: leave it out)",
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="first verify what is in OUT already, and do what is damaged again",
-    )
-
-
-def _add_split_arguments(parser: argparse.ArgumentParser) -> None:
-    splits = parser.add_argument_group("classes and splits of videos")
-    chosen = splits.add_mutually_exclusive_group()
+    add_options(parser, options_of(ExtractOptions, "dtype"))
+    add_options(parser, backbone_options())
+    splits = options_of(SplitOptions, "splits", "split", "draw", "test_fraction", "seed")
+    [classes] = options_of(SplitOptions, "classes")
+    chosen = parser.add_argument_group(SPLITS.title).add_mutually_exclusive_group()
     chosen.add_argument(
-        "--subset", choices=_SUBSETS, help="only these classes: hmdb6 is chew, eat, jump, run, sit and walk"
+        "--subset",
+        choices=tuple(SUBSETS),
+        help="only these classes: "
+        + "; ".join(f"{name} is {', '.join(each[:-1])} and {each[-1]}" for name, each in SUBSETS.items()),
     )
-    chosen.add_argument(
-        "--classes", nargs="+", metavar="CLASS", help="only these classes (default: all there are)"
-    )
-    splits.add_argument(
-        "--splits",
-        type=Path,
-        metavar="DIR",
-        help="folder of HMDB51 split files, all of which are kept (default: a split is drawn)",
-    )
-    splits.add_argument(
-        "--split",
-        metavar="NAME",
-        help="the split that `train` takes unless told otherwise (default: the first, 1)",
-    )
-    splits.add_argument(
-        "--draw",
-        choices=("stratified", "random"),
-        default="stratified",
-        help="without split files: test with a share of every class, or of all clips (default: %(default)s)",
-    )
-    splits.add_argument(
-        "--test-fraction",
-        type=fraction,
-        default=0.3,
-        metavar="X",
-        help="the share drawn for testing (default: %(default)s)",
-    )
-    splits.add_argument(
-        "--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="of the draw (default: %(default)s)"
-    )
+    add_option(chosen, classes)
+    add_options(parser, splits)
+    add_options(parser, [*options_of(ThreadOptions), *options_of(ExtractOptions, "strict", "check")])
 
 
-def add_backbone_arguments(parser: argparse.ArgumentParser, weights: str) -> None:
-    """Add what decides a clip's features; `weights` is the default of --weights."""
-    features = parser.add_argument_group("features of videos")
-    features.add_argument(
-        "--backbone", default="resnet18", metavar="NAME", help=f"{', '.join(_BACKBONES)} (default: resnet18)"
-    )
-    features.add_argument(
-        "--weights",
-        default=weights,
-        metavar="SPEC",
-        help="a torchvision weight name, a state-dict file, or random:SEED (default: %(default)s)",
-    )
-    features.add_argument(
-        "--layer",
-        choices=_LAYERS,
-        default="logits",
-        help="the 1000 class scores, or the averaged last activations (default: %(default)s)",
-    )
-    features.add_argument(
-        "--frames",
-        type=whole(1, 100_000),
-        default=128,
-        metavar="T",
-        help="frames kept of each clip, from its start (default: %(default)s)",
-    )
-    features.add_argument(
-        "--stride",
-        type=whole(1, 10_000),
-        default=1,
-        metavar="K",
-        help="keep one frame in K (default: every one)",
-    )
-    features.add_argument(
-        "--size",
-        type=whole(32, 4096),
-        default=240,
-        metavar="PIXELS",
-        help="side of the square that frames are resized to (default: %(default)s)",
-    )
+def backbone_options(weights: str | None = None) -> list[Option]:
+    """Return what decides a clip's features; `weights` is another default of --weights."""
+    [backbone, declared, layer] = options_of(ExtractOptions, "backbone", "weights", "layer")
+    if weights is not None:
+        declared = declared.but(default=weights)
+    return [backbone, declared, layer, *options_of(Sampling, "frames", "stride", "size")]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -178,31 +101,18 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run_videos(options: argparse.Namespace, comm: object) -> None:
-    from preprocess.clips import SUBSETS, SplitOptions
-    from preprocess.extract import ExtractOptions, extract
-    from preprocess.pipeline import Sampling
+    from preprocess.extract import extract
     from seqbraid.comm import as_communicator
 
     if options.splits is not None:
-        _refuse(options, ("draw", "test_fraction", "seed"), f"{options.splits} divides the clips")
-    classes = SUBSETS[options.subset] if options.subset else options.classes
-    splits = SplitOptions(
-        splits=options.splits,
-        split=options.split,
-        draw=options.draw,
-        test_fraction=options.test_fraction,
-        seed=options.seed,
-        classes=None if classes is None else tuple(classes),
-    )
-    wanted = ExtractOptions(
-        backbone=options.backbone,
-        weights=options.weights,
-        layer=options.layer,
-        dtype=options.dtype,
-        sampling=Sampling(options.frames, options.size, options.stride),
-        splits=splits,
-        strict=options.strict,
-        check=options.check,
+        drawn = options_of(SplitOptions, "draw", "test_fraction", "seed")
+        _refuse(options, drawn, f"{options.splits} divides the clips")
+    given = vars(options)
+    chosen = SUBSETS[options.subset] if options.subset else options.classes
+    wanted = replace(
+        ExtractOptions(**values_of(ExtractOptions, given)),
+        sampling=Sampling(**values_of(Sampling, given)),
+        splits=SplitOptions(**values_of(SplitOptions, {**given, "classes": chosen})),
     )
     extract(options.source, options.out, wanted, as_communicator(comm))
 
@@ -215,12 +125,10 @@ def _run_sequences(options: argparse.Namespace, comm: object) -> None:
     store_sequences(options.source, options.out, as_communicator(comm), options.dtype, options.check)
 
 
-def _refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
+def _refuse(options: argparse.Namespace, without_effect: Sequence[Option], why: str) -> None:
     """Raise `OptionsError` for the first of these options that was given and would have no effect."""
-    from seqbraid.errors import OptionsError
-
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    for name in names:
-        if getattr(options, name) != parser.get_default(name):
-            raise OptionsError(f"{why}; leave --{name.replace('_', '-')} out")
+    if options.subset is not None and any(each.name == "classes" for each in without_effect):
+        raise OptionsError(f"{why}; leave --subset out")
+    for each in without_effect:
+        if getattr(options, each.dest) != each.default:
+            raise OptionsError(f"{why}; leave {each.flag} out")

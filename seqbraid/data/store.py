@@ -31,12 +31,12 @@ from seqbraid.data.store_header import (
 )
 from seqbraid.errors import DataError
 from seqbraid.files import write_text
+from seqbraid.options.extraction import DTYPES
 
 __all__ = ["DTYPES", "FAILED", "FORMAT_VERSION", "PENDING", "FeatureStore"]
 
 PENDING = -1
 FAILED = 0
-DTYPES = ("float32", "float16")
 
 _FEATURES, _LENGTHS, _CHECKSUMS = "features.npy", "lengths.npy", "checksums.npy"
 _FAILURES = "failed.json"

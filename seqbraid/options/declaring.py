@@ -181,6 +181,8 @@ def options_of(kind: type, *names: str) -> list[Option]:
 def _declared(kind: type) -> dict[str, Option]:
     declared = {}
     for each in fields(kind):
+        if "option" not in each.metadata:
+            continue
         said = dict(each.metadata["option"])
         if said["flag"] == "":
             said["flag"] = "--" + each.name.replace("_", "-")

@@ -26,6 +26,7 @@ __all__ = [
     "OneOf",
     "OrWord",
     "PerLevel",
+    "Several",
     "Text",
     "Whole",
     "require",
@@ -171,6 +172,28 @@ class PerLevel:
         if isinstance(value, list | tuple):
             return tuple(self.each.take(each) for each in value)
         return self.each.take(value)
+
+
+@dataclass(frozen=True)
+class Several:
+    """Values of `each`: a tuple in Python, words on the command line."""
+
+    each: Kind
+
+    @property
+    def expected(self) -> str:
+        """The values in words."""
+        return f"{self.each.expected}, one or several"
+
+    def parse(self, text: str) -> Any:
+        """Return one of the values."""
+        return self.each.parse(text)
+
+    def take(self, value: Any) -> Any:
+        """Return the values as a tuple."""
+        if not isinstance(value, list | tuple):
+            raise _refused(value, self)
+        return tuple(self.each.take(each) for each in value)
 
 
 @dataclass(frozen=True)

@@ -317,8 +317,11 @@ def test_the_command_lists_the_backbones_there_are() -> None:
     from preprocess.networks import BACKBONES
     from seqbraid.data.store import DTYPES
 
-    assert (command._BACKBONES, command._LAYERS) == (BACKBONES, LAYERS)
-    assert (tuple(SUBSETS), DTYPES) == (command._SUBSETS, command._DTYPES)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    choices = {action.dest: action.choices for action in parser._actions}
+    assert ", ".join(BACKBONES) in " ".join(parser.format_help().split())
+    assert (choices["layer"], choices["subset"], choices["dtype"]) == (LAYERS, tuple(SUBSETS), DTYPES)
 
 
 def test_two_ranks_write_the_bytes_of_one(videos: Path, tmp_path: Path, run_main: RunMain) -> None:

@@ -25,7 +25,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from seqbraid.cli.arguments import whole
+from seqbraid.cli.arguments import add_options, whole
 from seqbraid.cli.bench.output import (
     add_measuring_arguments,
     conditions,
@@ -33,7 +33,7 @@ from seqbraid.cli.bench.output import (
     set_up,
     write_json,
 )
-from seqbraid.cli.preprocess import add_backbone_arguments
+from seqbraid.cli.preprocess import backbone_options
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="at most so many; their frames are all held in memory (default: %(default)s)",
     )
-    add_backbone_arguments(parser, weights="random:0")
+    add_options(parser, backbone_options(weights="random:0"))
     add_measuring_arguments(parser, repeats=3)
 
 
