@@ -65,8 +65,8 @@ def scale(
     solvers: Sequence[MGRIT | Callable[[int], Serial | MGRIT]],
     ranks: Sequence[int],
     repeats: int,
-    latency: float = 2e-6,
-    bandwidth: float = 10e9,
+    latency: float = NetworkOptions.latency,
+    bandwidth: float = NetworkOptions.bandwidth,
     timer: Callable[[], float] = time.thread_time,
     tick: Callable[[], object] = lambda: None,
 ) -> list[ScalingPoint]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
+from collections.abc import Iterable
 
-__all__ = ["in_flags"]
+__all__ = ["in_flags", "near_flag"]
 
 # `name`, or `name=value`
 _PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
@@ -28,6 +30,15 @@ def in_flags(text: str, parser: argparse.ArgumentParser) -> str:
         return flags[name] if value in (None, "True") else f"{flags[name]} {value}"
 
     return _PARAMETER.sub(write, text)
+
+
+def near_flag(words: Iterable[str], parser: argparse.ArgumentParser) -> str | None:
+    """Return the flag of `parser` that the first misspelt one among `words` may have meant, if any."""
+    flags = [text for action in parser._actions for text in action.option_strings if text.startswith("--")]
+    for word in words:
+        if near := difflib.get_close_matches(word.partition("=")[0], flags, 1):
+            return near[0]
+    return None
 
 
 def _flag(action: argparse.Action) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from seqbraid import __version__
 from seqbraid.announced import launched_rank
 from seqbraid.cli.errors import explain
-from seqbraid.cli.flags import in_flags
+from seqbraid.cli.flags import in_flags, near_flag
 from seqbraid.errors import CommunicationError
 from seqbraid.launching.endings import end_job, end_job_from_thread, gather_warnings_at_end, running_mpi
 from seqbraid.launching.watch import watch
@@ -105,7 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = f"seqbraid {options.command}"
         spelled = partial(in_flags, parser=options.parser)
         if unknown:
-            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            near = near_flag(unknown, options.parser)
+            hint = "" if near is None else f"; did you mean {near}?"
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         threading.excepthook = partial(_end_from_thread, command)
         with messages_shown(spelled), warnings_in_one_line(command, spelled):
             from seqbraid.cli.config import apply_config

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,13 +16,14 @@ from seqbraid.cells import Cell, GRUCell
 from seqbraid.kernels import Counts, Intervals, Sweeps
 from seqbraid.mgrit import interval_starts
 from seqbraid.options import MGRIT, Serial
+from seqbraid.options.solver import CoarseInput, CoarseStep, Storage
 
 __all__ = ["AdjointCoarseLevel", "ForwardCoarseLevel", "merge_inputs", "resolved", "turned"]
 
 _CHOICES = {
-    "coarse_step": ("scaled", "unit"),
-    "coarse_input": ("mean", "point"),
-    "storage": ("states", "c_points"),
+    "coarse_step": get_args(CoarseStep),
+    "coarse_input": get_args(CoarseInput),
+    "storage": get_args(Storage),
 }
 
 

@@ -21,6 +21,7 @@ from seqbraid.data.sequence import as_sequence
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.errors import DataError
 from seqbraid.options import MGRIT, ModelOptions, Serial, solver_from_dict
+from seqbraid.options.runs import Which
 from seqbraid.train.batches import Batches
 from seqbraid.train.evaluation import Evaluation, evaluate
 from seqbraid.train.inference import both_inferences
@@ -32,7 +33,6 @@ from seqbraid.train.trained_on import open_for_run, padding_of_run
 __all__ = ["Prediction", "Run", "load_run"]
 
 Data = str | Path | Dataset
-Which = Literal["last", "best"]
 Array = npt.NDArray[Any] | Tensor
 
 

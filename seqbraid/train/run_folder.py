@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from seqbraid.data.store_header import HEADER
 from seqbraid.errors import DataError, OptionsError
 from seqbraid.files import write_text
+from seqbraid.options.runs import Which
 from seqbraid.train.checkpoints import Checkpoints
 from seqbraid.train.config_file import write_config
 from seqbraid.train.sealed import read_sealed, write_sealed
@@ -141,11 +142,11 @@ class RunFolder:
         """Leave word that a signal stopped the run."""
         self._write(_STOPPED, signal + "\n")
 
-    def save_weights(self, which: Literal["last", "best"], tensors: dict[str, Any]) -> None:
+    def save_weights(self, which: Which, tensors: dict[str, Any]) -> None:
         """Write last.pt or best.pt."""
         write_sealed(self.folder / f"{which}.pt", tensors)
 
-    def load_weights(self, which: Literal["last", "best"]) -> dict[str, Any]:
+    def load_weights(self, which: Which) -> dict[str, Any]:
         """Read last.pt or best.pt; raises `DataError` where it is missing or damaged."""
         path = self.folder / f"{which}.pt"
         if not path.exists():

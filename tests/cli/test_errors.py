@@ -423,7 +423,8 @@ def test_an_option_that_there_is_not_points_to_the_help_of_its_command(
             main(command)
         name = "seqbraid plot run" if command[0] == "plot" else "seqbraid train"
         said = capsys.readouterr().err
-        assert said == f"{name}: error: unrecognized arguments: --hiden-size 3; see {name} --help\n"
+        hint = "; did you mean --hidden-size?" if name == "seqbraid train" else ""
+        assert said == f"{name}: error: unrecognized arguments: --hiden-size 3{hint}; see {name} --help\n"
 
 
 def test_a_feature_store_is_no_place_for_a_run(
