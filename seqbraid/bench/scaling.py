@@ -14,6 +14,7 @@ from seqbraid.bench.simulated import simulate
 from seqbraid.bench.stopwatch import Times, interleave, stopwatch
 from seqbraid.comm import SimulatedWorld
 from seqbraid.mgrit import MGRIT, Serial, SolverDivergedError, interval_count
+from seqbraid.options import NetworkOptions
 from seqbraid.rnn.costs import Costs
 
 __all__ = ["ScalingPoint", "fastest_within", "scale"]
