@@ -143,3 +143,19 @@ def write_run(
     if evaluation is not None:
         (folder / "evaluation.json").write_text(json.dumps(evaluation), encoding="utf-8")
     return folder
+
+
+def class_names(classes: int, ending: str = "") -> list[str]:
+    return [f"class_{label:02}{ending}" for label in range(classes)]
+
+
+def make_run(
+    folder: Path, classes: int = 6, epochs: int = 3, solver: dict[str, Any] = MGRIT, **changes: Any
+) -> Path:
+    """Write a run with an evaluation; `metrics`, `evaluation`, `names`, `levels` stand in for its own."""
+    names = changes.pop("names", class_names(classes))
+    levels = changes.pop("levels", ())
+    metrics = changes.pop("metrics", metrics_of_run(epochs, solver is MGRIT, levels, classes))
+    accuracies = {"serial": 0.7} if solver is SERIAL else {"mgrit": 0.69, "serial": 0.7}
+    evaluation = changes.pop("evaluation", evaluation_of(len(metrics), classes, **accuracies))
+    return write_run(folder, options_of_run(names, solver, epochs, **changes), metrics, evaluation)

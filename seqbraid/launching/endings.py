@@ -56,11 +56,11 @@ def end_job(command: str, text: str, code: int, consequence: bool = False) -> in
         # No rank can reach another. If rank 0 meets the same error, its end is the end of this one too.
         if rank != 0:
             time.sleep(_AGREEMENT_S)
-        _say(line, alone=rank != 0)
+        _print_of_rank(line, alone=rank != 0)
         return code
     communicator, met = mpi.COMM_WORLD, time.time()
     if not _all_ranks_end(communicator):
-        _say(line, alone=True)
+        _print_of_rank(line, alone=True)
         wait_until_heard(2)  # standard error
         communicator.Abort(code)
     warnings = communicator.allgather(take_held_warnings())
@@ -71,7 +71,7 @@ def end_job(command: str, text: str, code: int, consequence: bool = False) -> in
     watchdog.start()
     if rank == 0:
         say_held_warnings(dict(enumerate(warnings)))
-        _say_ends(ends)
+        _print_ends(ends)
     communicator.Barrier()  # the launcher may end the job with the first rank that leaves
     mpi.Finalize()
     watchdog.cancel()
@@ -80,7 +80,7 @@ def end_job(command: str, text: str, code: int, consequence: bool = False) -> in
 
 def end_job_from_thread(command: str, text: str, code: int) -> None:
     """Print `text` and end the job at once, for an error that a thread let through."""
-    _say(f"{command}: {text}", alone=launched_ranks() > 1)
+    _print_of_rank(f"{command}: {text}", alone=launched_ranks() > 1)
     # The main thread may be anywhere, in MPI too; a launcher ends the job of a rank that leaves it like this.
     os._exit(code)
 
@@ -104,22 +104,22 @@ def _all_ranks_end(comm: Any) -> bool:
     return True
 
 
-def _say_ends(ends: Sequence[tuple[bool, float, str]]) -> None:
+def _print_ends(ends: Sequence[tuple[bool, float, str]]) -> None:
     """Say the ranks' errors in the order in which they came, consequences last; one of all without rank."""
     ranks: dict[str, list[int]] = {}
     for rank in sorted(range(len(ends)), key=lambda rank: ends[rank][:2]):
         ranks.setdefault(ends[rank][2], []).append(rank)
     for line, of_ranks in ranks.items():
-        _write(line if len(ranks) == 1 else f"{name_ranks(sorted(of_ranks))}{line}")
+        _print_line(line if len(ranks) == 1 else f"{name_ranks(sorted(of_ranks))}{line}")
 
 
-def _say(line: str, alone: bool) -> None:
+def _print_of_rank(line: str, alone: bool) -> None:
     """Say a line of one rank, behind the warnings that nobody has heard yet."""
     rank = launched_rank()
     say_held_warnings({rank: take_held_warnings()})
-    _write(f"{name_ranks([rank])}{line}" if alone else line)
+    _print_line(f"{name_ranks([rank])}{line}" if alone else line)
 
 
-def _write(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.flush()
     print(line, file=sys.stderr, flush=True)
