@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqbraid.cells import Cell, State, StepCount, pull_back
 from seqbraid.kernels.intervals import Intervals
+from seqbraid.kernels.loops import sweep_adjoint, sweep_forward
 from seqbraid.kernels.protocol import Counts
 
 __all__ = ["GenericSweeps"]
@@ -47,26 +48,17 @@ class GenericSweeps:
         group: slice | None = None,
     ) -> Tensor:
         """See `Sweeps.forward`."""
-        ends = points.clone()
-        m: StepCount = float(counts) if isinstance(counts, int) else 1.0
-        each = None if isinstance(counts, int) else counts.to(points.dtype).unsqueeze(-1)
-        for piece in intervals.pieces():
-            rows = slice(piece.first, piece.first + piece.count)
-            u = ends[rows]
-            for k in range(piece.steps):
-                x = piece.take(inputs, k)
-                if each is not None:
-                    m = piece.take(each, k)
-                if factors is not None:
-                    count = m if isinstance(m, Tensor) else u.new_full((*u.shape[:-1], 1), m)
-                    piece.put(factors, k, torch.cat([x, u, count], dim=-1))
-                u = self._step(x, u, m, coarse)
-                if source is not None:
-                    u = u + piece.take(source, k)
-                if states is not None:
-                    piece.put(states, k, u)
-            ends[rows] = u
-        return ends
+        return sweep_forward(
+            lambda x, u, m: self._step(x, u, m, coarse),
+            _factors,
+            inputs,
+            points,
+            intervals,
+            counts,
+            source,
+            states,
+            factors,
+        )
 
     def adjoint(
         self,
@@ -81,37 +73,18 @@ class GenericSweeps:
         group: slice | None = None,
     ) -> Tensor:
         """See `Sweeps.adjoint`."""
-        ends = points.clone()
-        if group is not None:
-            series = (direct, source, cotangents, step_cotangents)
-            direct, source, cotangents, step_cotangents = (
-                None if each is None else each[:, group] for each in series
-            )
-            ends[:, group] = self.adjoint(
-                factors[:, group],
-                points[:, group],
-                intervals,
-                coarse,
-                direct,
-                source,
-                cotangents,
-                step_cotangents,
-            )
-            return ends
-        for piece in intervals.pieces():
-            rows = slice(piece.first, piece.first + piece.count)
-            carried = ends[rows]
-            for k in range(piece.steps):
-                if direct is not None:
-                    carried = carried + piece.take(direct, k)
-                for kept in (cotangents, step_cotangents):
-                    if kept is not None:
-                        piece.put(kept, k, carried)
-                carried = self._adjoint_step(piece.take(factors, k), carried, coarse)
-                if source is not None:
-                    carried = carried + piece.take(source, k)
-            ends[rows] = carried
-        return ends
+        return sweep_adjoint(
+            lambda factors, cotangent: self._adjoint_step(factors, cotangent, coarse),
+            lambda factors, cotangent: cotangent,
+            factors,
+            points,
+            intervals,
+            direct,
+            source,
+            cotangents,
+            step_cotangents,
+            group,
+        )
 
     def carry(self, factors: Tensor, direct: Tensor, intervals: Intervals) -> Tensor:
         """See `Sweeps.carry`: by a whole sweep, since nothing cheaper is known of a cell."""
@@ -144,6 +117,11 @@ class GenericSweeps:
             _, before, _ = self._cell.vjp(x, pair[0], self._parameters, pair[1])
             return torch.where(m > 0, torch.cat(before, dim=-1), cotangent)
         return pull_back(lambda u: (self._step(x, u, m, coarse),), (u,), (cotangent,))[0]
+
+
+def _factors(x: Tensor, u: Tensor, m: StepCount) -> Tensor:
+    count = m if isinstance(m, Tensor) else u.new_full((*u.shape[:-1], 1), m)
+    return torch.cat([x, u, count], dim=-1)
 
 
 def split(u: Tensor, cell: Cell) -> State:

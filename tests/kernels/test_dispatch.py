@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from seqbraid.cells import GRUCell
 from seqbraid.errors import OptionsError
-from seqbraid.kernels import active, dispatch, gru_kernel, why_plain
+from seqbraid.kernels import active, dispatch, gru_kernel, sweeps_for, why_plain
 from seqbraid.kernels.fused import FusedSweeps
+from seqbraid.kernels.generic import GenericSweeps
+from seqbraid.kernels.gru import GRUSweeps
 from seqbraid.kernels.plain import PlainSweeps
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,3 +130,14 @@ def test_fused_kernels_that_cannot_be_had_are_an_error(wish, monkeypatch):
     with pytest.raises(OptionsError, match="asks for the fused kernels, but Numba cannot be imported"):
         active()
     assert active("meta") == "plain"
+
+
+def test_a_cell_gets_the_kernels_that_are_its_own():
+    class OtherGRU(GRUCell):
+        def step(self, x, state, parameters):
+            return super().step(2 * x, state, parameters)
+
+    parameters = {name: torch.zeros(shape) for name, shape in GRUCell(1, 2).parameter_shapes().items()}
+    assert isinstance(sweeps_for(GRUCell(1, 2), parameters), GRUSweeps)
+    # Its steps are others, so the kernels would be wrong.
+    assert isinstance(sweeps_for(OtherGRU(1, 2), parameters), GenericSweeps)

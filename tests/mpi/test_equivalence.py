@@ -28,6 +28,7 @@ SOLVERS = [
     sb.MGRIT(coarsening=5, tolerance=1e-9),
     sb.MGRIT(coarsening=2, levels=3, c_weight=0.9, forward_iterations=2, backward_iterations=2),
     sb.MGRIT(coarsening=3, levels=1),
+    sb.MGRIT(coarsening=(3, 2), levels=3, relaxation=("F", "FCF"), c_weight=(1.0, 0.9)),
 ]
 
 
