@@ -241,18 +241,19 @@ def test_an_error_of_the_network_reaches_the_caller(paths: list[Path]) -> None:
         list(clip_features(paths, SimpleNamespace(batch=fail), SAMPLING))
 
 
-def test_features_of_clips_come_in_the_order_of_the_list(paths: list[Path], backbone: Backbone) -> None:
+def test_features_of_clips_come_in_the_order_of_the_list(
+    paths: list[Path], backbone: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
     order = [7, 0, 8, 6, 0, 2]
-    said: list[str] = []
     before = torch.get_num_threads()
     torch.set_num_threads(4)  # so many have two decoders, and clips overtake each other
-    features = features_of_clips([paths[index] for index in order], backbone, Sampling(5, 40, 3), said.append)
+    features = features_of_clips([paths[index] for index in order], backbone, Sampling(5, 40, 3))
     torch.set_num_threads(before)
     for each, index in zip(features, order, strict=True):
         frames, _, _ = truth(paths[index], Sampling(5, 40, 3))
         assert frames is not None
         np.testing.assert_array_equal(each, backbone.features(frames))
-    assert said == [f"{paths[8]}: {truth(paths[8], Sampling(5, 40, 3))[1]}"]
+    assert caplog.messages == [f"{paths[8]}: {truth(paths[8], Sampling(5, 40, 3))[1]}"]
     assert features_of_clips([], backbone, Sampling(5, 40)) == []
 
 
