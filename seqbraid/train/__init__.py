@@ -1,15 +1,16 @@
 """Training of sequence classifiers: model, trainer, checkpoints, run folder."""
 
 from seqbraid.options import ModelOptions, TrainingOptions
-from seqbraid.train.batches import Batches, BatchSlice, TimeSlice
+from seqbraid.train.batches import Batches, BatchSlice, TimeSlice, TrainingData
 from seqbraid.train.checkpoints import Checkpoints
+from seqbraid.train.errors import NonFiniteError, TrainingStoppedError
 from seqbraid.train.evaluation import Evaluation, evaluate
 from seqbraid.train.fit import fit
 from seqbraid.train.interruption import Interruption
 from seqbraid.train.model import SequenceClassifier
 from seqbraid.train.run import Prediction, Run, load_run
 from seqbraid.train.run_folder import RunFolder
-from seqbraid.train.trainer import NonFiniteError, Trainer, TrainingData, TrainingStoppedError
+from seqbraid.train.trainer import Trainer
 
 __all__ = [
     "BatchSlice",

@@ -1,4 +1,4 @@
-"""Batches: which sequences, and of those the ones and the steps that this rank works on."""
+"""Batches of a training's data: which sequences, and of those the ones and the steps of this rank."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seqbraid.data.dataset import Part
 from seqbraid.data.standardisation import Standardisation
 from seqbraid.mgrit import MGRIT, Serial, local_slice
 
-__all__ = ["Batch", "BatchSlice", "Batches", "TimeSlice"]
+__all__ = ["Batch", "BatchSlice", "Batches", "TimeSlice", "TrainingData"]
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -36,6 +36,20 @@ class TimeSlice:
         total = -(-self.total // factor)
         held = local_slice(total, grid.sequence, solver)
         return TimeSlice(held.start, held.stop, total)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The parts, which steps of each sequence this rank holds, and how features are standardised.
+
+    The part that is watched for the best epoch is `validation`, or `test` where there is none.
+    """
+
+    train: Part
+    test: Part
+    held: TimeSlice
+    standardise: Standardisation
+    validation: Part | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from seqbraid.data.dataset import Dataset
 from seqbraid.errors import OptionsError
 from seqbraid.messages import gather_warnings
 from seqbraid.options import MGRIT
-from seqbraid.train.batches import Batches
+from seqbraid.train.batches import Batches, TrainingData
 from seqbraid.train.evaluation import Evaluation
 from seqbraid.train.inference import both_inferences
 from seqbraid.train.interruption import Interruption
@@ -24,7 +24,7 @@ from seqbraid.train.run_folder import RunFolder
 from seqbraid.train.setup import Setup
 from seqbraid.train.starting import arguments_of, begin, open_data, resumes
 from seqbraid.train.tables import table_of_inferences
-from seqbraid.train.trainer import Trainer, TrainingData
+from seqbraid.train.trainer import Trainer
 
 __all__ = ["fit"]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from seqbraid.errors import OptionsError
+from seqbraid.train.batches import TrainingData
 from seqbraid.train.evaluation import Evaluation
 from seqbraid.train.run_folder import RunFolder
-from seqbraid.train.trainer import Trainer, TrainingData
+from seqbraid.train.trainer import Trainer
 
 __all__ = ["Results", "Scalars"]
 

@@ -31,11 +31,10 @@ from seqbraid.options.resuming import recorded
 from seqbraid.rnn import resolved as resolved_solver
 from seqbraid.rnn.choosing import choose_as_asked, solver_as_asked
 from seqbraid.threads import set_threads
-from seqbraid.train.batches import TimeSlice
+from seqbraid.train.batches import TimeSlice, TrainingData
 from seqbraid.train.model import SequenceClassifier
 from seqbraid.train.reporting import describe_setup
 from seqbraid.train.slices import grid_of_ranks, take_slice
-from seqbraid.train.trainer import TrainingData
 from seqbraid.version import __version__
 
 __all__ = ["Setup"]

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from seqbraid.comm import ProcessGrid, on_rank_zero
 from seqbraid.data.dataset import Part
-from seqbraid.data.standardisation import Standardisation
-from seqbraid.errors import DataError, SeqbraidError
+from seqbraid.errors import DataError
 from seqbraid.mgrit import MGRIT, Serial
 from seqbraid.options import TrainingOptions
 from seqbraid.progress import progress_bar
 from seqbraid.solve import sum_gradients
 from seqbraid.train.average import WeightAverage
-from seqbraid.train.batches import Batch, Batches, Indices, TimeSlice
+from seqbraid.train.batches import Batch, Batches, Indices, TrainingData
 from seqbraid.train.checkpoints import Checkpoints
+from seqbraid.train.errors import NonFiniteError
 from seqbraid.train.evaluation import Evaluation, evaluate
 from seqbraid.train.interruption import SIGNALS, Interruption
 from seqbraid.train.loss import CrossEntropy, class_weights
@@ -34,33 +34,9 @@ from seqbraid.train.rank_zero import copy_parameters, latest_checkpoint
 from seqbraid.train.sealed import from_bytes
 from seqbraid.train.tally import Tally
 
-__all__ = ["NonFiniteError", "Trainer", "TrainingData", "TrainingStoppedError"]
+__all__ = ["Trainer"]
 
 _FORMAT = 1
-
-
-class TrainingStoppedError(SeqbraidError):
-    """Training cannot go on; the message says why."""
-
-    exit_code = 3
-
-
-class NonFiniteError(TrainingStoppedError):
-    """The loss, or a weight, is nan or infinite."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The parts, which steps of each sequence this rank holds, and how features are standardised.
-
-    The part that is watched for the best epoch is `validation`, or `test` where there is none.
-    """
-
-    train: Part
-    test: Part
-    held: TimeSlice
-    standardise: Standardisation
-    validation: Part | None = None
 
 
 class Trainer:
