@@ -28,6 +28,7 @@ example, after `seqbraid preprocess videos/ features/`:
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from seqbraid.cli.arguments import add_options
 from seqbraid.cli.config import require
@@ -53,11 +54,14 @@ def run(options: argparse.Namespace) -> None:
     if options.resume and nothing_given and not RunFolder(options.output).holds_a_run:
         raise OptionsError(f"{options.output} holds no run to --resume; give DATA too, to begin one there")
     require(options.parser, options, "data", "output")
-    fit(
+    communicator = world()
+    trained = fit(
         options.data,
         {each.name: getattr(options, each.dest) for each in OF_A_FIT},
         output=options.output,
         resume=options.resume,
         overwrite=options.overwrite,
-        comm=world(),
+        comm=communicator,
     )
+    if trained.stopped_by is not None and communicator.rank == 0:
+        print(f"seqbraid train --output {shlex.quote(str(options.output))} --resume goes on", flush=True)

@@ -68,9 +68,9 @@ class SplitOptions:
     draw: Literal["stratified", "random"] = _of_splits(
         "stratified",
         OneOf("stratified", "random"),
-        "without split files: test with a share of every class, or of all clips",
+        "without split files: test with a fraction of every class, or of all clips",
     )
-    test_fraction: float = _of_splits(0.3, FRACTION, "the share drawn for testing", metavar="X")
+    test_fraction: float = _of_splits(0.3, FRACTION, "the fraction drawn for testing", metavar="X")
     seed: int = _of_splits(0, Whole(0, 2**63 - 1), "of the draw", metavar="N")
     classes: tuple[str, ...] | None = _of_splits(
         None, Several(TEXT), "only these classes", metavar="CLASS", several=True, unset="all there are"

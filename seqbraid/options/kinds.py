@@ -16,8 +16,8 @@ __all__ = [
     "FINITE",
     "FLAG",
     "FRACTION",
+    "FRACTION_OR_ZERO",
     "POSITIVE",
-    "SHARE",
     "TEXT",
     "File",
     "Flag",
@@ -124,7 +124,7 @@ POSITIVE = Number("a positive number below 1e30", 0.0, 1e30)
 AT_LEAST_ZERO = Number("a number from 0, below 1e30", 0.0, 1e30, from_low=True)
 FINITE = Number("a number between -1e30 and 1e30", -1e30, 1e30)
 FRACTION = Number("a number between 0 and 1", 0.0, 1.0)
-SHARE = Number("a number from 0 that is less than 1", 0.0, 1.0, from_low=True)
+FRACTION_OR_ZERO = Number("a number from 0 that is less than 1", 0.0, 1.0, from_low=True)
 
 
 class OneOf:

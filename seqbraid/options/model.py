@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal
 
 from seqbraid.options.declaring import Group, check, documented, option
-from seqbraid.options.kinds import POSITIVE, SHARE, OneOf, Whole
+from seqbraid.options.kinds import FRACTION_OR_ZERO, POSITIVE, OneOf, Whole
 
 __all__ = ["CellKind", "ModelOptions"]
 
@@ -30,7 +30,10 @@ class ModelOptions:
     )
     gamma: float = _of_model(1.0, POSITIVE, "step of the cell's ODE", metavar="STEP")
     dropout: float = _of_model(
-        0.0, SHARE, "share set to zero in training, between layers and before the head", metavar="SHARE"
+        0.0,
+        FRACTION_OR_ZERO,
+        "fraction set to zero in training, between layers and before the head",
+        metavar="FRACTION",
     )
 
     def __post_init__(self) -> None:

@@ -37,8 +37,8 @@ class SequenceOptions:
     validation_fraction: float | None = _of_sequences(
         None,
         FRACTION,
-        "hold this share of the training part back, of every class, to choose the best epoch by",
-        metavar="SHARE",
+        "hold this fraction of the training part back, of every class, to choose the best epoch by",
+        metavar="FRACTION",
         unset="the test part is watched",
     )
 

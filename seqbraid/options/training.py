@@ -9,7 +9,7 @@ from typing import Literal
 
 from seqbraid.errors import OptionsError
 from seqbraid.options.declaring import Beside, Group, check, documented, option
-from seqbraid.options.kinds import AT_LEAST_ZERO, FRACTION, POSITIVE, SHARE, OneOf, Whole
+from seqbraid.options.kinds import AT_LEAST_ZERO, FRACTION, FRACTION_OR_ZERO, POSITIVE, OneOf, Whole
 from seqbraid.options.runs import SAFETY
 
 __all__ = ["ClassWeights", "NonFinite", "Optimizer", "Scaling", "Schedule", "TrainingOptions"]
@@ -67,7 +67,9 @@ class TrainingOptions:
         detail="Those of torch.optim; L-BFGS with the strong Wolfe line search.",
         change="fixed",
     )
-    momentum: float = _of_training(0.9, SHARE, "of sgd", metavar="M", beside=Beside("optimizer", "sgd"))
+    momentum: float = _of_training(
+        0.9, FRACTION_OR_ZERO, "of sgd", metavar="M", beside=Beside("optimizer", "sgd")
+    )
     weight_decay: float = _of_training(
         0.0, AT_LEAST_ZERO, "of adamw apart from the gradient, else added to it", metavar="D"
     )
@@ -106,7 +108,11 @@ class TrainingOptions:
         None, POSITIVE, "largest norm of all gradients together", metavar="N", unset="any"
     )
     label_smoothing: float = _of_training(
-        0.0, SHARE, "share of the target spread over all classes", metavar="SHARE", change="fixed"
+        0.0,
+        FRACTION_OR_ZERO,
+        "fraction of the target spread over all classes",
+        metavar="FRACTION",
+        change="fixed",
     )
     class_weights: ClassWeights = _of_training(
         "none",
@@ -140,7 +146,7 @@ class TrainingOptions:
     ema_decay: float | None = _of_training(
         None,
         FRACTION,
-        "average the weights too, each update leaving this share of the average: epochs are measured with "
+        "average the weights too, each update leaving this fraction of the average: epochs are measured with "
         "the average, and last.pt and best.pt hold it",
         detail="An exponential moving average, which begins at the first weights; 0.999 averages over some "
         "thousand updates. Not with L-BFGS.",

@@ -12,7 +12,7 @@ __all__ = ["WeightAverage"]
 
 
 class WeightAverage:
-    """Averages the parameters of `model`; each update leaves the share `decay` of the average before it.
+    """Averages the parameters of `model`; each update leaves the fraction `decay` of the average before it.
 
     Not torch's `AveragedModel`, which copies the module: that holds the communicator of the ranks. Average
     and weights change places instead, so that the model itself is measured with either.

@@ -229,6 +229,8 @@ def test_a_signal_saves_a_checkpoint_and_ends_cleanly(name: str, write_arrays: W
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert f"stopped by {name} in epoch" in output
+    assert "seqbraid train --output" in output
+    assert "--resume goes on" in output
     assert (run / "stopped").read_text().strip() == name
     done = len((run / "metrics.jsonl").read_text().splitlines())
     assert train("--output", run, "--resume", "--epochs", done + 1) == 0

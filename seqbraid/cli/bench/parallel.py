@@ -1,7 +1,7 @@
 """MGRIT over the ranks of this job, against our own serial path with one thread on rank 0 alone.
 
 Start it under mpiexec. Serial path and MGRIT take turns; the ranks that are not measured wait. The time of
-MGRIT is the median of its slowest rank. Communication is the share of a pass that the solves spent in
+MGRIT is the median of its slowest rank. Communication is the fraction of a pass that the solves spent in
 messages and in waiting for them, averaged over the ranks.
 
 --simulate adds the time that simulated ranks predict for the same number of ranks: what it would be if each
