@@ -6,6 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
 from seqbraid.launching.heard import wait_until_heard
 
 
@@ -30,7 +32,8 @@ def test_a_reader_that_never_comes_does_not_hold_it_up() -> None:
     assert not waiting.is_alive()
 
 
-def test_what_is_no_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_what_is_no_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqbraid.launching.heard.time.sleep", lambda _: pytest.fail("it waits"))
     with (tmp_path / "log").open("wb") as log:
         log.write(b"last words")
         log.flush()

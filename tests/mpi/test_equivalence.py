@@ -113,10 +113,9 @@ def test_encoder_and_per_step_head(world: Any) -> None:
         assert relative_error(one, other) < 1e-5
 
 
+@pytest.mark.on_ranks(2, 3, 4)
 def test_slices_that_do_not_fit_are_refused_on_every_rank(world: Any) -> None:
     """Each rank gets the same error, so none is left waiting."""
-    if world.size == 1:
-        return
     torch.manual_seed(0)
     gru = sb.GRU(INPUTS, H, solver=sb.MGRIT(coarsening=4), comm=world)
     with pytest.raises(ValueError, match="local_slice"):
@@ -132,10 +131,9 @@ def test_slices_that_do_not_fit_are_refused_on_every_rank(world: Any) -> None:
     assert gru(torch.zeros(4, B, INPUTS))[0].shape == (4, B, H)
 
 
+@pytest.mark.on_ranks(2, 3, 4)
 def test_different_weights_are_noticed_on_every_rank(world: Any) -> None:
     """A forgotten seed gives every rank another network."""
-    if world.size == 1:
-        return
     torch.manual_seed(world.rank)
     gru = sb.GRU(INPUTS, H, comm=world)
     x, h0 = torch.zeros(4, B, INPUTS), torch.zeros(1, B, H)
