@@ -1,6 +1,15 @@
 """Cells in plain PyTorch, one file each: the readable truth that every kernel is checked against."""
 
-from seqbraid.cells.base import Cell, CoarsePropagator, Parameters, State, StepCount, pull_back
+from seqbraid.cells.base import (
+    Cell,
+    CoarsePropagator,
+    Parameters,
+    State,
+    StepCount,
+    checked_step,
+    pull_back,
+    require_states,
+)
 from seqbraid.cells.gru import (
     CellKind,
     GRUCell,
@@ -27,8 +36,10 @@ __all__ = [
     "TanhRNN",
     "adjoint_step",
     "candidate_weight",
+    "checked_step",
     "gate_cotangents",
     "linearise",
     "pull_back",
+    "require_states",
     "step",
 ]

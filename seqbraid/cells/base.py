@@ -10,7 +10,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Cell", "CoarsePropagator", "Parameters", "State", "StepCount", "pull_back"]
+__all__ = [
+    "Cell",
+    "CoarsePropagator",
+    "Parameters",
+    "State",
+    "StepCount",
+    "checked_step",
+    "pull_back",
+    "require_states",
+]
 
 # One tensor (..., size) for each of the cell's states.
 State = tuple[Tensor, ...]
@@ -95,10 +104,31 @@ class Cell(ABC):
 
         It never amplifies u itself, however many steps m it stands for.
         """
-        after = self.step(x, state, parameters)
+        after = checked_step(self, x, state, parameters)
         return tuple((u + m * f) / (1.0 + m) for u, f in zip(state, after, strict=True))
 
     def reset(self, name: str, parameter: Tensor) -> None:
         """Draw the first values of a parameter, in place."""
         bound = 1.0 / math.sqrt(self.state_sizes[0])
         nn.init.uniform_(parameter, -bound, bound)
+
+
+def checked_step(cell: Cell, x: Tensor, state: State, parameters: Parameters) -> State:
+    """Take a step of a cell; raises TypeError or ValueError for a result that is no state of it."""
+    return require_states(cell, cell.step(x, state, parameters), state)
+
+
+def require_states(cell: Cell, after: State, state: State) -> State:
+    """Return `after`; raises TypeError or ValueError where it is not of the form of `state`."""
+    name = type(cell).__name__
+    # A tensor would pass for a tuple of its rows.
+    if not isinstance(after, tuple) or len(after) != len(state):
+        given = f"{len(after)} states" if isinstance(after, tuple) else f"a {type(after).__name__}"
+        raise TypeError(f"a step of {name} returned {given}; expected a tuple of {len(state)}")
+    for found, before in zip(after, state, strict=True):
+        if found.shape != before.shape or found.dtype != before.dtype:
+            raise ValueError(
+                f"a step of {name} returned a state of shape {tuple(found.shape)} and {found.dtype}; "
+                f"expected {tuple(before.shape)} and {before.dtype}"
+            )
+    return after

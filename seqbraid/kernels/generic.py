@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from seqbraid.cells import Cell, State, StepCount, pull_back
+from seqbraid.cells import Cell, State, StepCount, checked_step, pull_back, require_states
 from seqbraid.kernels.intervals import Intervals
 from seqbraid.kernels.loops import sweep_adjoint, sweep_forward
 from seqbraid.kernels.protocol import Counts
@@ -102,9 +102,9 @@ class GenericSweeps:
     def _step(self, x: Tensor, u: Tensor, m: StepCount, coarse: str | None) -> Tensor:
         state = split(u, self._cell)
         if coarse is None:
-            after = self._cell.step(x, state, self._parameters)
+            after = checked_step(self._cell, x, state, self._parameters)
         else:
-            after = self._coarse[coarse](x, state, self._parameters, m)
+            after = require_states(self._cell, self._coarse[coarse](x, state, self._parameters, m), state)
         joined = after[0] if len(after) == 1 else torch.cat(after, dim=-1)
         # The state itself, to the bit, where it stands still: padding never changes it.
         return torch.where(m > 0, joined, u) if isinstance(m, Tensor) else joined
@@ -115,7 +115,9 @@ class GenericSweeps:
         if coarse is None and self._by_hand:
             pair = split(u, self._cell), split(cotangent, self._cell)
             _, before, _ = self._cell.vjp(x, pair[0], self._parameters, pair[1])
-            return torch.where(m > 0, torch.cat(before, dim=-1), cotangent)
+            return torch.where(
+                m > 0, torch.cat(require_states(self._cell, before, pair[0]), dim=-1), cotangent
+            )
         return pull_back(lambda u: (self._step(x, u, m, coarse),), (u,), (cotangent,))[0]
 
 
@@ -156,6 +158,11 @@ class _Gradients:
             cotangents = cotangents * (counts > 0).to(cotangents.dtype).unsqueeze(-1)
         state, after = split(before, self._cell), split(cotangents, self._cell)
         of_x, _, of_parameters = self._cell.vjp(self._x[times], state, self._parameters, after)
+        if of_parameters.keys() != self._of_parameters.keys():
+            raise ValueError(
+                f"{type(self._cell).__name__}.vjp returned gradients of {sorted(of_parameters)}; "
+                f"expected those of {sorted(self._of_parameters)}"
+            )
         if self._of_x is not None:
             self._of_x[times] = of_x
         for name, gradient in of_parameters.items():

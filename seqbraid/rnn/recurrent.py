@@ -323,6 +323,8 @@ def _check_stack(stack: Sequence[Cell], directions: int) -> None:
     """Raise ValueError where a layer does not take what the one below puts out."""
     sizes = stack[0].state_sizes
     for layer, cell in enumerate(stack):
+        if not cell.parameter_shapes():
+            raise ValueError(f"the cell of layer {layer} has no parameters; expected at least one")
         if cell.state_sizes != sizes:
             raise ValueError(
                 f"the states of layer {layer} have sizes {cell.state_sizes}, those of layer 0 {sizes}; "

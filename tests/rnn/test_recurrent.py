@@ -232,3 +232,42 @@ def test_a_guess_of_another_shape_is_named():
 def test_cells_that_do_not_fit_are_named(cells, options, error, message):
     with pytest.raises(error, match=message):
         sb.Recurrent(cells, **options)
+
+
+class Wrong(TanhRNN):
+    """Returns what `made` makes of its state."""
+
+    def __init__(self, made):
+        super().__init__(INPUTS, H)
+        self.made = made
+
+    def step(self, x, state, parameters):
+        return self.made(*super().step(x, state, parameters))
+
+
+@pytest.mark.parametrize("solver", [sb.Serial(), sb.MGRIT(coarsening=4)])
+@pytest.mark.parametrize(
+    ("made", "error", "message"),
+    [
+        (lambda h: h, TypeError, "a step of Wrong returned a Tensor; expected a tuple of 1"),
+        (lambda h: (h, h), TypeError, "a step of Wrong returned 2 states; expected a tuple of 1"),
+        (lambda h: (h[..., :2],), ValueError, r"returned a state of shape \(.*2\) .* expected \(.*4\)"),
+        (lambda h: (h.double(),), ValueError, "torch.float64; expected .* torch.float32"),
+    ],
+)
+def test_what_a_cell_must_not_return_is_named(made, error, message, solver):
+    with pytest.raises(error, match=message):
+        sb.Recurrent(Wrong(made), solver=solver)(torch.zeros(1, 1, INPUTS))
+
+
+def test_an_adjoint_that_forgets_a_parameter_is_named():
+    class Forgetful(TanhRNNByHand):
+        def vjp(self, x, state, parameters, cotangents):
+            of_x, before, gradients = super().vjp(x, state, parameters, cotangents)
+            return of_x, before, {name: each for name, each in gradients.items() if name != "bias_hh"}
+
+    loss = sb.Recurrent(Forgetful(INPUTS, H))(torch.zeros(3, 1, INPUTS))[0].sum()
+    with pytest.raises(
+        ValueError, match=r"Forgetful.vjp returned gradients of \['bias_ih', 'weight_hh', 'weight"
+    ):
+        loss.backward()
