@@ -33,7 +33,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            of_ranks = re.search(r"\[(\d+ ranks)\b", nodeid)
+            of_ranks = re.search(r"\b(\d+ ranks)[\]-]", nodeid)
             return of_ranks[1] if of_ranks else nodeid.partition("::")[0]
 
     return Scheduling(config, log)
