@@ -5,6 +5,7 @@ Tensors are kept in the order of time; what the solver hands in and gets back is
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -34,7 +35,12 @@ def resolved(solver: Serial | MGRIT, cell: Cell | None = None) -> Serial | MGRIT
     """
     if isinstance(solver, Serial):
         return solver
-    kinds = tuple((cell or GRUCell(1, 1)).coarse_propagators())
+    return _resolved(solver, tuple((cell or GRUCell(1, 1)).coarse_propagators()))
+
+
+# Every forward call asks.
+@functools.lru_cache
+def _resolved(solver: MGRIT, kinds: tuple[str, ...]) -> MGRIT:
     if solver.coarse is None:
         solver = replace(solver, coarse=kinds[0])
     for name, choices in {"coarse": kinds, **_CHOICES}.items():
