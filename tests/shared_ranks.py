@@ -131,12 +131,11 @@ class _Job:
         self._connections: dict[int, Connection] = {}
         self._pids: dict[int, int] = {}
         try:
-            self._accept(listener, ranks)
+            with listener:
+                self._accept(listener, ranks)
         except BaseException:
             self.end()
             raise
-        finally:
-            listener.close()
 
     def _accept(self, listener: Listener, ranks: int) -> None:
         socket = listener._listener._socket  # type: ignore[attr-defined]  # accept() has no time limit

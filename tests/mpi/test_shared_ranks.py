@@ -112,6 +112,14 @@ def test_a_failure_is_told_with_its_rank_and_the_next_call_goes_well(
     assert len(call(rank_of)) == 2
 
 
+def test_ranks_that_do_not_start_tell_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("raise SystemExit('no such library')")
+    monkeypatch.setattr(sharing, "SERVER", program)
+    with pytest.raises(RanksFailedError, match=r"(?s)1 ranks did not start:\nmpiexec:\n.*no such library"):
+        SharedRanks(1).call(rank_of, World())
+
+
 def rank_of(world: Any) -> int:
     rank: int = world.rank
     return rank
