@@ -8,6 +8,7 @@ from seqbraid.cells.base import (
     StepCount,
     checked_step,
     pull_back,
+    require_cell,
     require_states,
 )
 from seqbraid.cells.gru import (
@@ -21,6 +22,7 @@ from seqbraid.cells.gru import (
     linearise,
     step,
 )
+from seqbraid.cells.layer_norm_gru import LayerNormGRU
 from seqbraid.cells.tanh_rnn import TanhRNN
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "CellKind",
     "CoarsePropagator",
     "GRUCell",
+    "LayerNormGRU",
     "Parameters",
     "Propagator",
     "PropagatorKind",
@@ -40,6 +43,7 @@ __all__ = [
     "gate_cotangents",
     "linearise",
     "pull_back",
+    "require_cell",
     "require_states",
     "step",
 ]

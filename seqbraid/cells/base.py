@@ -18,6 +18,7 @@ __all__ = [
     "StepCount",
     "checked_step",
     "pull_back",
+    "require_cell",
     "require_states",
 ]
 
@@ -36,6 +37,7 @@ def pull_back(
     """Return the gradients of `function(*inputs)` for each input, from those of what it returns.
 
     `torch.func.vjp` gives the same; its first call imports for more than a second, and each takes longer.
+    Raises ValueError where nothing depends on any input.
     """
     with torch.enable_grad():
         leaves = [tensor.detach().requires_grad_() for tensor in inputs]
@@ -43,7 +45,10 @@ def pull_back(
     # What does not depend on any input has no graph.
     pairs = [pair for pair in zip(results, cotangents, strict=True) if pair[0].requires_grad]
     if not pairs:
-        return tuple(map(torch.zeros_like, leaves))
+        raise ValueError(
+            "nothing that a cell's step returned depends on its state, inputs or parameters: autograd did "
+            "not see it (torch.no_grad, detach, NumPy); let it, or write the cell's vjp by hand"
+        )
     found = torch.autograd.grad(
         [result for result, _ in pairs], leaves, [cotangent for _, cotangent in pairs], allow_unused=True
     )
@@ -114,21 +119,60 @@ class Cell(ABC):
 
 
 def checked_step(cell: Cell, x: Tensor, state: State, parameters: Parameters) -> State:
-    """Take a step of a cell; raises TypeError or ValueError for a result that is no state of it."""
-    return require_states(cell, cell.step(x, state, parameters), state)
+    """Take a step of a cell; raises TypeError or ValueError for what it must not do or return."""
+    before = _versions(x, *state)
+    after = cell.step(x, state, parameters)
+    if _versions(x, *state) != before:
+        raise ValueError(
+            f"a step of {type(cell).__name__} changed its input or its state in place; expected new tensors, "
+            "h.add(...) for h.add_(...)"
+        )
+    return require_states(cell, after, state)
 
 
-def require_states(cell: Cell, after: State, state: State) -> State:
+def _versions(*tensors: Tensor) -> list[int]:
+    """Return what tells whether a tensor was written to; of inference mode's, which do not tell, 0."""
+    return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+
+
+def require_states(cell: Cell, after: State, state: State, what: str = "step") -> State:
     """Return `after`; raises TypeError or ValueError where it is not of the form of `state`."""
     name = type(cell).__name__
     # A tensor would pass for a tuple of its rows.
     if not isinstance(after, tuple) or len(after) != len(state):
         given = f"{len(after)} states" if isinstance(after, tuple) else f"a {type(after).__name__}"
-        raise TypeError(f"a step of {name} returned {given}; expected a tuple of {len(state)}")
+        raise TypeError(f"a {what} of {name} returned {given}; expected a tuple of {len(state)}")
     for found, before in zip(after, state, strict=True):
         if found.shape != before.shape or found.dtype != before.dtype:
             raise ValueError(
-                f"a step of {name} returned a state of shape {tuple(found.shape)} and {found.dtype}; "
+                f"a {what} of {name} returned a state of shape {tuple(found.shape)} and {found.dtype}; "
                 f"expected {tuple(before.shape)} and {before.dtype}"
             )
     return after
+
+
+def require_cell(cell: Cell) -> None:
+    """Raise TypeError or ValueError for a cell that says something of itself that cannot be."""
+    name = type(cell).__name__
+    size, sizes = getattr(cell, "input_size", None), getattr(cell, "state_sizes", None)
+    if not _is_size(size):
+        raise ValueError(f"{name}.input_size is {size!r}; expected a whole number of at least 1")
+    if not isinstance(sizes, tuple) or not sizes or not all(map(_is_size, sizes)):
+        raise TypeError(f"{name}.state_sizes is {sizes!r}; expected a tuple of sizes, (hidden_size,) for one")
+    shapes = cell.parameter_shapes()
+    if not isinstance(shapes, dict) or not shapes:
+        raise TypeError(f"{name}.parameter_shapes() is {shapes!r}; expected shapes by name, at least one")
+    for key, shape in shapes.items():
+        if not isinstance(key, str) or not key.isidentifier():
+            raise ValueError(f"{name} has a parameter {key!r}; expected names like weight_hh")
+        if not isinstance(shape, tuple) or not all(map(_is_size, shape)):
+            raise TypeError(f"{name} has a parameter {key} of shape {shape!r}; expected a tuple of sizes")
+    coarse = cell.coarse_propagators()
+    if not isinstance(coarse, dict) or not coarse or not all(map(callable, coarse.values())):
+        raise TypeError(
+            f"{name}.coarse_propagators() is {coarse!r}; expected a dict of functions by name, not empty"
+        )
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

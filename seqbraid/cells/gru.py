@@ -55,6 +55,10 @@ class Propagator:
     gamma: float
     cell: CellKind = "classic"
 
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(PropagatorKind):
+            raise ValueError(f"kind is {self.kind!r}; expected one of {get_args(PropagatorKind)}")
+
     def alpha(self, z: Tensor, m: StepCount = 1.0) -> Tensor:
         """Return alpha(z) over `m` fine steps, the shape of z."""
         if self.kind == "frozen":

@@ -43,10 +43,13 @@ class MPICommunicator:
     def __init__(
         self, mpi_communicator: Any, time_limit: float | None = None, duplicate: bool = True
     ) -> None:
-        self._mpi = mpi_communicator.Dup() if duplicate else mpi_communicator
-        self.rank: int = self._mpi.Get_rank()
-        self.size: int = self._mpi.Get_size()
+        self.rank: int = mpi_communicator.Get_rank()
+        self.size: int = mpi_communicator.Get_size()
         self.time_limit = _time_limit() if time_limit is None else time_limit
+        self._mpi = mpi_communicator
+        if duplicate:
+            self._mpi, request = mpi_communicator.Idup()
+            self.wait_for(request, "the first use of comm (making a module, a grid, or calling fit)")
         # Sends in flight: MPI reads the buffer until the request completes, so both are kept till then.
         self._in_flight: list[tuple[Any, Tensor]] = []
         # Sums under way: MPI reads and writes their buffers even where nobody waits for them any more.

@@ -100,25 +100,42 @@ class GenericSweeps:
         return _Gradients(self._cell, self._parameters, x.detach(), needs)
 
     def _step(self, x: Tensor, u: Tensor, m: StepCount, coarse: str | None) -> Tensor:
+        joined = self._moved(x, u, m, coarse)
+        # The state itself, to the bit, where it stands still: padding never changes it.
+        return torch.where(m > 0, joined, u) if isinstance(m, Tensor) else joined
+
+    def _moved(self, x: Tensor, u: Tensor, m: StepCount, coarse: str | None) -> Tensor:
         state = split(u, self._cell)
         if coarse is None:
             after = checked_step(self._cell, x, state, self._parameters)
         else:
-            after = require_states(self._cell, self._coarse[coarse](x, state, self._parameters, m), state)
-        joined = after[0] if len(after) == 1 else torch.cat(after, dim=-1)
-        # The state itself, to the bit, where it stands still: padding never changes it.
-        return torch.where(m > 0, joined, u) if isinstance(m, Tensor) else joined
+            after = self._coarse[coarse](x, state, self._parameters, m)
+            after = require_states(self._cell, after, state, "coarse propagator")
+        return after[0] if len(after) == 1 else torch.cat(after, dim=-1)
 
     def _adjoint_step(self, factors: Tensor, cotangent: Tensor, coarse: str | None) -> Tensor:
+        valid = factors[..., -1] > 0
+        if bool(valid.all()):
+            return self._pulled_back(factors, cotangent, coarse)
+        # Where the state stands still the cotangent does; what a cell makes of padding need not be finite.
+        carried = cotangent.clone()
+        if bool(valid.any()):
+            carried[valid] = self._pulled_back(factors[valid], cotangent[valid], coarse)
+        return carried
+
+    def _pulled_back(self, factors: Tensor, cotangent: Tensor, coarse: str | None) -> Tensor:
+        """Return the cotangent of the state before steps that count at least one fine step each."""
         inputs = self._cell.input_size
         x, u, m = factors[..., :inputs], factors[..., inputs:-1], factors[..., -1:]
-        if coarse is None and self._by_hand:
-            pair = split(u, self._cell), split(cotangent, self._cell)
-            _, before, _ = self._cell.vjp(x, pair[0], self._parameters, pair[1])
-            return torch.where(
-                m > 0, torch.cat(require_states(self._cell, before, pair[0]), dim=-1), cotangent
-            )
-        return pull_back(lambda u: (self._step(x, u, m, coarse),), (u,), (cotangent,))[0]
+        relaxed = coarse is not None and self._coarse[coarse] == self._cell.relax_implicitly
+        if self._by_hand and (coarse is None or relaxed):
+            # u+ = (u + m F(u)) / (1 + m), or F(u).
+            handed = cotangent * (m / (1.0 + m)) if relaxed else cotangent
+            state = split(u, self._cell)
+            _, before, _ = self._cell.vjp(x, state, self._parameters, split(handed, self._cell))
+            joined = torch.cat(require_states(self._cell, before, state), dim=-1)
+            return joined + cotangent / (1.0 + m) if relaxed else joined
+        return pull_back(lambda u: (self._moved(x, u, m, coarse),), (u,), (cotangent,))[0]
 
 
 def _factors(x: Tensor, u: Tensor, m: StepCount) -> Tensor:
@@ -153,22 +170,39 @@ class _Gradients:
         """See `GradientAccumulator.add`."""
         if before is None:
             return
-        if counts is not None:
-            # What a step past a sequence's end hands on has gone through no cell.
-            cotangents = cotangents * (counts > 0).to(cotangents.dtype).unsqueeze(-1)
-        state, after = split(before, self._cell), split(cotangents, self._cell)
-        of_x, _, of_parameters = self._cell.vjp(self._x[times], state, self._parameters, after)
-        if of_parameters.keys() != self._of_parameters.keys():
-            raise ValueError(
-                f"{type(self._cell).__name__}.vjp returned gradients of {sorted(of_parameters)}; "
-                f"expected those of {sorted(self._of_parameters)}"
-            )
+        x = self._x[times]
+        # What a step past a sequence's end hands on has gone through no cell.
+        valid = None if counts is None else counts > 0
+        chosen = (x, before, cotangents) if valid is None else (x[valid], before[valid], cotangents[valid])
+        state, after = split(chosen[1], self._cell), split(chosen[2], self._cell)
+        of_x, _, of_parameters = self._cell.vjp(chosen[0], state, self._parameters, after)
+        self._check(of_x, chosen[0], of_parameters)
         if self._of_x is not None:
-            self._of_x[times] = of_x
+            if valid is None:
+                self._of_x[times] = of_x
+            else:
+                self._of_x[times] = torch.zeros_like(x).masked_scatter_(valid.unsqueeze(-1), of_x)
         for name, gradient in of_parameters.items():
             total = self._of_parameters[name]
             if total is not None:
                 total += gradient
+
+    def _check(self, of_x: Tensor, x: Tensor, of_parameters: Mapping[str, Tensor]) -> None:
+        """Raise ValueError for what a cell's own adjoint must not return."""
+        name = type(self._cell).__name__
+        if of_parameters.keys() != self._parameters.keys():
+            raise ValueError(
+                f"{name}.vjp returned gradients of {sorted(of_parameters)}; expected those of "
+                f"{sorted(self._parameters)}"
+            )
+        pairs = {"x": (of_x, x)}
+        pairs |= {key: (gradient, self._parameters[key]) for key, gradient in of_parameters.items()}
+        for key, (gradient, value) in pairs.items():
+            if gradient.shape != value.shape:
+                raise ValueError(
+                    f"{name}.vjp returned a gradient of {key} of shape {tuple(gradient.shape)}; expected "
+                    f"{tuple(value.shape)}"
+                )
 
     def gradients(self) -> list[Tensor | None]:
         """See `GradientAccumulator.gradients`."""

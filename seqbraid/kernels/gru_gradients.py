@@ -13,9 +13,8 @@ __all__ = ["GRUGradients"]
 class GRUGradients:
     """See `GradientAccumulator`: gradients of x, W_ih, W_hh, b_ih and b_hh, where there are biases.
 
-    The weights' are summed as
-    their transposes: a product whose short side is the number of inputs is several times slower the other way
-    round.
+    The weights' are summed as their transposes: a product whose short side is the number of inputs is several
+    times slower the other way round.
     """
 
     def __init__(self, x: Tensor, w_ih: Tensor, needs: Sequence[bool]) -> None:

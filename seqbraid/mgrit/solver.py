@@ -97,7 +97,7 @@ def solve_in_parallel(
         squares.append(_residual_squares(points, end, ends))
         if tolerance is not None:
             residual = relative_residuals(neighbours.sum(squares[-1], "residual").unsqueeze(0))[0]
-            if residual <= tolerance or not math.isfinite(residual):
+            if residual <= tolerance or math.isnan(residual):
                 if not final:
                     # That this relaxation was the last could not be known before it.
                     ends = problem.relax(points, everything, keep=True)
@@ -143,11 +143,14 @@ def _move_and_relax(
 
 
 def has_diverged(residuals: tuple[float, ...], epsilon: float) -> bool:
-    """Say whether residuals are not finite, or above the first after at least two iterations.
+    """Say whether residuals end not finite, or above the first after at least two iterations.
 
+    States of zero have a residual of infinity as long as their C-points are others, and then one of 0.
     Rounding (1000 times the dtype's `epsilon`) does not count as growth.
     """
-    if not all(math.isfinite(residual) for residual in residuals):
+    if not residuals:
+        return False
+    if any(map(math.isnan, residuals)) or math.isinf(residuals[-1]):
         return True
     return len(residuals) > 2 and residuals[-1] > max(residuals[0], 1e3 * epsilon)
 

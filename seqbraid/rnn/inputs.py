@@ -14,7 +14,7 @@ __all__ = ["as_list", "check_input", "initial_states", "pack_like"]
 
 
 def check_input(x: Tensor, input_size: int, batch_first: bool, weight: Tensor) -> None:
-    """Raise ValueError for a shape, TypeError for a dtype or device, that does not fit the module."""
+    """Raise ValueError for a shape, TypeError for a type, dtype or device, that does not fit the module."""
     if x.dim() not in (2, 3) or x.shape[-1] != input_size:
         leading = "B, T" if batch_first else "T, B"
         raise ValueError(

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from seqbraid.cells import Cell
+from seqbraid.cells import Cell, require_cell
 from seqbraid.comm import Communicator, as_grid, launched_ranks
-from seqbraid.mgrit import SolveReport
+from seqbraid.mgrit import SolveReport, interval_count
 from seqbraid.options import MGRIT, Serial
 from seqbraid.rnn.coarse import resolved
 from seqbraid.rnn.dropout import drop
@@ -74,10 +74,7 @@ class Recurrent(nn.Module):
         comm: object = None,
     ) -> None:
         super().__init__()
-        stack = [cells] if isinstance(cells, Cell) else list(cells)
-        if not stack or not all(isinstance(cell, Cell) for cell in stack):
-            kinds = [type(cell).__name__ for cell in stack]
-            raise TypeError(f"cells are {kinds}; expected a seqbraid.Cell, or one for each layer")
+        stack = _as_stack(cells)
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout is {dropout!r}; expected at least 0 and less than 1")
         if dropout > 0.0 and len(stack) == 1:
@@ -89,9 +86,10 @@ class Recurrent(nn.Module):
         solver = Serial() if solver is None else solver
         if not isinstance(solver, (Serial, MGRIT)):
             raise TypeError(f"solver is a {type(solver).__name__}; expected seqbraid.Serial() or MGRIT(...)")
-        resolved(solver, stack[0])  # raises
+        for cell in stack:
+            resolved(solver, cell)  # raises
         if comm is None and launched_ranks() > 1:
-            _warn_about_lonely_ranks(type(self).__name__)
+            _warn_about_lonely_ranks(type(self))
         self.input_size = stack[0].input_size
         self.num_layers = len(stack)
         self.batch_first = batch_first
@@ -150,7 +148,7 @@ class Recurrent(nn.Module):
                 The states stand still past a sequence's end, and its outputs are zero there.
             guess: what MGRIT starts from instead of its own initial guess: `last_points` of an earlier call
                 with the same shape of x, the last epoch's for the same batch for example; on all ranks or on
-                none.
+                none. The serial solver needs none.
 
         Returns:
             output (T, B, directions * H), this rank's slice of the last layer's states, in the form of x; and
@@ -166,6 +164,8 @@ class Recurrent(nn.Module):
         """
         if isinstance(x, PackedSequence):
             return self._forward_packed(x, h0, lengths, guess)
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x is a {type(x).__name__}; expected a torch.Tensor or a PackedSequence")
         weight = next(self.parameters())
         if torch.is_autocast_enabled(x.device.type):
             # What an autocast layer before this one made; the solve keeps its precision.
@@ -193,6 +193,13 @@ class Recurrent(nn.Module):
             dropout > 0,
             self.parameters(),
             initial,
+            {
+                "cell or step": [_looks(cell) for cell in self.cells],
+                "solver": self.solver,
+                "choice of parameters to train": [each.requires_grad for each in self.parameters()],
+                "guess": None if guess is None else [each is None for each in guess],
+            },
+            _refuse_guess(guess, len(self._solves()), x.shape[0], self.solver, initial.shape[1:]),
         )
         if call.valid is not None and not call.padding_is_finite:
             # What lies past a sequence's end may be anything, and 0 * nan is not 0.
@@ -219,11 +226,9 @@ class Recurrent(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Solve layer by layer; x (T, B, I) is this rank's slice, `initial` (layers * directions, B, S)."""
         cells, solves = self.cells, self._solves()
-        solver = resolved(self.solver, cells[0])
         report = SolveReport()
-        divergence = Divergence(solver, self.grid)
+        divergence = Divergence(self.solver, self.grid)
         sums = GradientSums.of(self.grid, self.num_layers, divergence)
-        guesses = _check_guess(guess, len(solves), call, solver, initial)
         weights: list[Tensor | None] = list(self._weights())
         places: list[int | None] = [None] * len(weights)
         if sums is not None:
@@ -237,16 +242,17 @@ class Recurrent(nn.Module):
             last = first + len(model.where) - 1
             plan = SolvePlan(
                 model,
-                solver,
+                resolved(self.solver, cells[layer]),
                 self.grid,
                 call.partition,
                 report,
                 divergence,
                 layer,
                 torch.is_grad_enabled(),
+                number == len(solves) - 1,
                 sums,
                 (None, *places[first:last]),
-                guesses[number],
+                None if guess is None else _like(guess[number], initial),
                 ends,
             )
             output, h_n = solve(plan, initial[number], [x, *weights[first:last]])
@@ -259,7 +265,6 @@ class Recurrent(nn.Module):
                 if dropout > 0 and layer < self.num_layers - 1:
                     seed = (call.seed, layer)
                     x = drop(x, dropout, seed, call.partition.start, call.first_sequence, call.sequences)
-        divergence.exchange()
         self.last_solve, self.last_points = report, ends
         return x, torch.stack(final_states)
 
@@ -319,12 +324,24 @@ def _parameter_name(name: str, layer: int, reverse: bool) -> str:
     return f"{name}_l{layer}{'_reverse' if reverse else ''}"
 
 
+def _as_stack(cells: object) -> list[Cell]:
+    """Return a cell for each layer; raises TypeError or ValueError for what is none."""
+    given = list(cells) if isinstance(cells, list | tuple) else [cells]
+    stack = [cell for cell in given if isinstance(cell, Cell)]
+    if not given or len(stack) < len(given):
+        kinds = [
+            f"class {each.__name__}" if isinstance(each, type) else type(each).__name__ for each in given
+        ]
+        raise TypeError(f"cells are {kinds}; expected a seqbraid.Cell, or one for each layer")
+    for cell in stack:
+        require_cell(cell)
+    return stack
+
+
 def _check_stack(stack: Sequence[Cell], directions: int) -> None:
     """Raise ValueError where a layer does not take what the one below puts out."""
     sizes = stack[0].state_sizes
     for layer, cell in enumerate(stack):
-        if not cell.parameter_shapes():
-            raise ValueError(f"the cell of layer {layer} has no parameters; expected at least one")
         if cell.state_sizes != sizes:
             raise ValueError(
                 f"the states of layer {layer} have sizes {cell.state_sizes}, those of layer 0 {sizes}; "
@@ -337,34 +354,43 @@ def _check_stack(stack: Sequence[Cell], directions: int) -> None:
             )
 
 
-def _check_guess(
-    guess: Sequence[Tensor | None] | None, solves: int, call: Call, solver: Serial | MGRIT, initial: Tensor
-) -> Sequence[Tensor | None]:
-    """Return a guess for each solve; raises ValueError for tensors that are not of this call's shape."""
-    if guess is None or not isinstance(solver, MGRIT) or solver.levels == 1:
-        return [None] * solves
+def _refuse_guess(guess: Any, solves: int, steps: int, solver: Serial | MGRIT, state: torch.Size) -> str:
+    """Return what is wrong with a guess for so many steps of this rank, "" for nothing."""
+    if guess is None or isinstance(solver, Serial) or solver.levels == 1:
+        return ""
+    if isinstance(guess, Tensor) or not hasattr(guess, "__len__"):
+        return f"guess is a {type(guess).__name__}; expected `last_points` of an earlier call"
     if len(guess) != solves:
-        raise ValueError(
-            f"guess has {len(guess)} tensors; expected {solves}, one for each layer and direction"
-        )
-    intervals = -(-call.partition.steps // solver.coarsening_of(0))
-    shape = (intervals, *initial.shape[1:])
+        return f"guess has {len(guess)} tensors; expected {solves}, one for each layer and direction"
+    shape = (interval_count(steps, solver.coarsening_of(0)), *state)
     for number, each in enumerate(guess):
         if each is not None and tuple(each.shape) != shape:
-            raise ValueError(f"guess {number} has shape {tuple(each.shape)}; expected {shape}")
-    return [None if each is None else each.to(initial) for each in guess]
+            return f"guess {number} has shape {tuple(each.shape)}; expected {shape}"
+    return ""
+
+
+def _like(tensor: Tensor | None, state: Tensor) -> Tensor | None:
+    return None if tensor is None else tensor.to(state)
+
+
+def _looks(cell: Cell) -> object:
+    """Return what tells a cell from others of its kind: its plain attributes."""
+    plain = (bool, int, float, str, tuple)
+    values = sorted((name, value) for name, value in vars(cell).items() if isinstance(value, plain))
+    return type(cell).__qualname__, values
 
 
 _warned_about_lonely_ranks = False
 
 
-def _warn_about_lonely_ranks(name: str) -> None:
+def _warn_about_lonely_ranks(kind: type[Recurrent]) -> None:
     global _warned_about_lonely_ranks
     if not _warned_about_lonely_ranks:
         _warned_about_lonely_ranks = True
         warnings.warn(
-            f"seqbraid.{name} was made with comm=None in a job of {launched_ranks()} ranks: each rank "
-            "works on what it is given alone; pass comm=MPI.COMM_WORLD to split the sequence over them",
+            f"seqbraid.{kind.__name__} was made with comm=None in a job of {launched_ranks()} ranks: each "
+            "rank works on what it is given alone; pass comm=MPI.COMM_WORLD to split the sequence over them",
             UserWarning,
-            stacklevel=3,
+            # At the caller's line: the constructor of a subclass calls this one's.
+            stacklevel=3 if kind is Recurrent else 4,
         )

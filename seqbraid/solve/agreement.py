@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,8 @@ __all__ = ["Call", "agree_on_call"]
 
 
 # What each rank tells of its slice.
-_STEPS, _BATCH, _CHECKSUM, _LENGTHS, _SHORTEST, _AT_SHORTEST, _LONGEST, _AT_LONGEST, _SEED, _BAD = range(10)
+_STEPS, _BATCH, _CHECKSUM, _LENGTHS, _SHORTEST, _AT_SHORTEST, _LONGEST, _AT_LONGEST = range(8)
+_SEED, _BAD, _REFUSED, _FIRST_OF_SAME = range(8, 12)
 
 
 @dataclass(frozen=True)
@@ -45,26 +46,39 @@ def agree_on_call(
     draw_seed: bool,
     weights: Iterable[Tensor],
     h0: Tensor,
+    same: Mapping[str, object],
+    refused: str = "",
 ) -> Call:
     """Learn all ranks' slices x (T, B, I), and see to it that they are slices of one batch; collective.
 
-    `batch` is B, or 0 where what x holds is to count for nothing. Raises ValueError, the same on every rank,
-    for batches, lengths or h0 that differ within a group, weights that differ, slices not cut at a multiple
-    of `multiple`, and nan or inf within the sequences.
+    `batch` is B, or 0 where what x holds is to count for nothing. `same` are things that must be the same on
+    all ranks, by their names in errors, compared by what they look like in text. `refused` says what this
+    rank cannot take, "" for nothing. Raises ValueError, on every rank, for that, for batches, lengths or h0
+    that differ within a group, weights or `same` that differ, slices not cut at a multiple of `multiple`, and
+    nan or inf within the sequences.
     """
     world = grid.world
     # Drawn on every rank, so that torch's generators stay in step where they were.
     seed = int(torch.randint(2**62, ())) if draw_seed else 0
-    row = [x.shape[0], batch, *_describe(lengths), seed, _bad_values(x)]
+    several = world.size > 1
+    checksums = [zlib.crc32(repr(value).encode()) for value in same.values()] if several else []
+    row = [x.shape[0], batch, *_describe(lengths), seed, _bad_values(x), int(bool(refused)), *checksums]
     rows = [row]
     of_h0 = None
-    if world.size > 1:
+    if several:
         rows, of_weights, of_h0 = _exchange(world, row, _sums(weights), _sums([h0]))
+        for number, name in enumerate(same, _FIRST_OF_SAME):
+            for other, each in enumerate(rows):
+                if each[number] != rows[0][number]:
+                    raise ValueError(f"there is another {name} on rank {other} than on rank 0")
         if (rank := _first_that_differs(of_weights)) is not None:
             raise ValueError(
                 f"there are other weights on rank {rank} than on rank 0; make or load them in the same way "
                 "on every rank, with the same torch.manual_seed before the module is made"
             )
+    for other, each in enumerate(rows):
+        if each[_REFUSED]:
+            raise ValueError(refused or f"what rank {other} was given does not fit; its own error says why")
     S = grid.sequence.size
     # All ranks look at all groups: an error that only some raise leaves the others waiting.
     groups = [slice(first, first + S) for first in range(0, world.size, S)]

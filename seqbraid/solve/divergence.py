@@ -36,13 +36,18 @@ class Divergence:
         return 0.0 if self._error is None else 1.0
 
     def wants_serial(
-        self, entry: DirectionReport, dtype: torch.dtype, name: str, direction: str, put_off: bool
+        self,
+        entry: DirectionReport,
+        dtype: torch.dtype,
+        name: str,
+        direction: str,
+        solver: Serial | MGRIT,
+        put_off: bool,
     ) -> bool:
         """Say whether a solve diverged and is to be done again in sequence; raise or warn as options say.
 
         With `put_off` the error waits for `raise_for`.
         """
-        solver = self._solver
         if not isinstance(solver, MGRIT) or not has_diverged(entry.residuals, torch.finfo(dtype).eps):
             return False
         history = ", ".join(f"{residual:.1e}" for residual in entry.residuals)

@@ -16,6 +16,7 @@ from seqbraid.mgrit import (
     DirectionReport,
     Neighbours,
     Solution,
+    has_diverged,
     relative_residuals,
     solve_in_parallel,
     solve_in_sequence,
@@ -41,6 +42,8 @@ def solve(plan: SolvePlan, initial: Tensor, tensors: Tensors) -> tuple[Tensor, T
             f"the plan has no sums for {plan.grid.data.size} data groups; expected those of GradientSums.of"
         )
     output, final = DifferentiableSolve.apply(plan, initial, *tensors)  # type: ignore[no-untyped-call]
+    if plan.last:
+        plan.divergence.exchange()
     return output, final
 
 
@@ -57,7 +60,8 @@ class DifferentiableSolve(Function):
             lambda in_sequence: _forward(plan, initial, tensors, keep, in_sequence),
             put_off=plan.grid.data.size > 1,
         )
-        plan.ends.append(done.ends)
+        diverged = has_diverged(done.entry.residuals, torch.finfo(initial.dtype).eps)
+        plan.ends.append(None if diverged else done.ends)
         output = done.problem.output()
         saved = done.problem.saved(done.points) if keep else []
         kept_bytes = sum(tensor.nbytes for tensor in saved if tensor is not None)
@@ -106,7 +110,7 @@ def _solve_or_retry(
     together, see `Divergence`.
     """
     done = attempt(False)
-    if not plan.divergence.wants_serial(done.entry, dtype, plan.model.name, direction, put_off):
+    if not plan.divergence.wants_serial(done.entry, dtype, plan.model.name, direction, plan.solver, put_off):
         return done
     residuals = done.entry.residuals
     done = attempt(True)
@@ -196,6 +200,10 @@ def _solve_adjoint(
     )
     plan.report.backward.append(done.entry)
     gradients = done.gradients
+    # Once it is decided which solve they are of: another group may have solved once, this one twice.
+    sum_in_one_message(
+        _held(plan, gradients, "owned"), plan.grid.data, f"{plan.model.name}: gradients of owned parameters"
+    )
     if sums is not None:
         everywhere = [where == "everywhere" for where in plan.model.where]
         sums.start(
@@ -226,9 +234,6 @@ def _adjoint(
     if start.needs_initial:
         of_initial = of_initial.clone() if plan.holds_first_step else torch.zeros_like(of_initial)
         at_once.append(of_initial)
-    sum_in_one_message(
-        _held(plan, gradients, "owned"), plan.grid.data, f"{plan.model.name}: gradients of owned parameters"
-    )
     squares = solution.squares
     if squares is None:
         return _Adjoint(_sum(plan, at_once, "sum of the gradients", entry), of_initial, gradients)

@@ -30,11 +30,13 @@ class SolvePlan:
         divergence: what follows where it diverges; shared by all solves of a call.
         number: the model's place among those of the call; those below it are solved before.
         keep: whether a backward pass may follow.
+        last: whether no other solve of the call follows: what diverged in one data group is then raised in
+            all.
         sums: where gradients are summed while other solves go on; None where each solve sums its own.
         places: those of the model's tensors there.
         guess: the states at the ends of this rank's intervals (intervals, ...) to begin with; None: as the
             solver says.
-        ends: takes those that were found; None of a solve in sequence.
+        ends: takes those that were found; None of a solve that diverged or was done in sequence.
 
     """
 
@@ -46,6 +48,7 @@ class SolvePlan:
     divergence: Divergence
     number: int = 0
     keep: bool = True
+    last: bool = True
     sums: GradientSums | None = None
     places: Sequence[int | None] = ()
     guess: Tensor | None = None

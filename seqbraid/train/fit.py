@@ -74,6 +74,7 @@ def _fit(
     world: Communicator,
     interruption: Interruption,
 ) -> None:
+    _require_same_options(given, world)
     folder = RunFolder(output)
     resumed = resumes(folder, world, resume, overwrite)
     dataset, arguments = open_data(data, given, folder, resumed)
@@ -109,6 +110,18 @@ def _fit(
         raised = " and ".join(itertools.compress(limits, ended))
         _logger.info(f"{output} is finished; to train on, raise {raised}")
     _finish(trainer, setup, training_data, folder)
+
+
+def _require_same_options(given: Mapping[str, Any], world: Communicator) -> None:
+    """Raise `OptionsError` on all ranks where one was given other options than rank 0; collective."""
+    everyones = world.all_gather_objects({name: repr(value) for name, value in given.items()}, "options")
+    for rank, options in enumerate(everyones):
+        for name in {**everyones[0], **options}:
+            if options.get(name) != everyones[0].get(name):
+                raise OptionsError(
+                    f"`{name}` is {options.get(name, 'not given')} on rank {rank} and "
+                    f"{everyones[0].get(name, 'not given')} on rank 0; give every rank the same options"
+                )
 
 
 def _restore(trainer: Trainer, setup: Setup, folder: RunFolder) -> None:

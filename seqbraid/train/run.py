@@ -184,6 +184,8 @@ class Run:
         clips than the run's.
         """
         solver = self.solver if solver is None else solver
+        if not isinstance(solver, Serial | MGRIT):
+            raise TypeError(f"solver is a {type(solver).__name__}; expected seqbraid.Serial() or MGRIT(...)")
         return evaluate(*self._measured(data, part, solver, split, pad, batch_size, as_grid(comm)))
 
     def evaluate_both_ways(

@@ -37,11 +37,16 @@ def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
         named |= of_solver
     for name in named:
         if name not in _ASKED:
+            by_flag = next((each for each in _ASKED if _ASKED[each].dest == name), None)
+            if by_flag is not None:
+                raise OptionsError(f"{name!r} is no option of a training; did you mean {by_flag}?")
             near = difflib.get_close_matches(name, _ASKED, 1)
             hint = f"did you mean {near[0]}?" if near else f"expected some of {', '.join(_ASKED)}"
             raise OptionsError(f"{name!r} is no option of a training; {hint}")
     return {
-        _ASKED[name].dest: require(name, value, _ASKED[name].of_command, optional=True)
+        _ASKED[name].dest: require(
+            name, value, _ASKED[name].of_command, optional=_ASKED[name].default_of_command is None
+        )
         for name, value in named.items()
     }
 
@@ -61,6 +66,11 @@ def open_data(
     For a run that goes on, data of None are those that it was begun on; other data are refused, and options
     that it cannot change.
     """
+    if data is not None and not isinstance(data, str | Path | Dataset):
+        raise TypeError(
+            f"data is a {type(data).__name__}; expected a path (of a store, an .npz file or a folder of .npy "
+            "files) or a Dataset"
+        )
     arguments = {each.dest: each.default_of_command for each in _ASKED.values()}
     if not resumed:
         arguments |= {**given, "data": None if isinstance(data, Dataset) else data}

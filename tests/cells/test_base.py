@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from seqbraid.cells import Cell, TanhRNN, pull_back
@@ -22,8 +23,10 @@ def test_what_nothing_depends_on_has_a_gradient_of_zeros():
         [2.0, 2.0],
         [0.0, 0.0, 0.0],
     ]
-    constant = pull_back(lambda u: (torch.ones(2),), (u,), (u,))
-    assert constant[0].tolist() == [0.0, 0.0]
+    some = pull_back(lambda u: (torch.ones(2), 3 * u), (u,), (u, u))
+    assert some[0].tolist() == [3.0, 3.0]
+    with pytest.raises(ValueError, match=r"autograd did not see it .* vjp by hand"):
+        pull_back(lambda u: (torch.ones(2),), (u,), (u,))
 
 
 def test_the_adjoint_of_a_step_is_that_of_autograd():

@@ -202,6 +202,11 @@ def test_divergence_is_growth_after_two_iterations_or_not_finite():
     assert not has_diverged((0.1, 0.5, 0.05), 1e-16)
     assert has_diverged((0.1, math.inf), 1e-16)
     assert has_diverged((math.nan,), 1e-16)
+    assert has_diverged((math.nan, 0.1), 1e-16)
+    # States of zero, whose guess was another: the residual is relative to them.
+    assert not has_diverged((math.inf, 0.0), 1e-16)
+    assert not has_diverged((math.inf, 1.0, 0.0), 1e-16)
+    assert not has_diverged((), 1e-16)
     assert not has_diverged((1e-17, 2e-17, 3e-17), 1e-16)
 
 

@@ -1,5 +1,9 @@
-"""Run by every rank: the last one never calls forward, and the others must say so instead of waiting on."""
+"""Run by every rank: the last one leaves out a call, and the others must say so instead of waiting on.
 
+It makes no module ("make"), or never calls the module's forward ("call").
+"""
+
+import sys
 import time
 
 import torch
@@ -10,10 +14,11 @@ from seqbraid.errors import CommunicationError
 
 world = MPI.COMM_WORLD
 if world.rank == world.size - 1:
-    world.Dup()  # the module's own set-up is collective; the calls after it are what is left out
+    if sys.argv[1] == "call":
+        world.Idup()[1].Wait()  # what making the module does together
     time.sleep(60)
-gru = sb.GRU(2, 3, comm=world)
 try:
+    gru = sb.GRU(2, 3, comm=world)
     gru(torch.zeros(4, 1, 2))
 except CommunicationError as error:
     print(error, flush=True)

@@ -1,14 +1,20 @@
 from pathlib import Path
 
+import pytest
 from launching import run_ranks
 
 HERE = Path(__file__).parent
 
 
-def test_a_rank_that_does_not_call_is_told_of_in_bounded_time():
-    done = run_ranks(3, str(HERE / "program_absent_rank.py"), SEQBRAID_TIME_LIMIT="2")
+@pytest.mark.parametrize(
+    ("left_out", "told"),
+    [("call", "a forward call: lengths of the ranks' slices"), ("make", "the first use of comm")],
+)
+def test_a_rank_that_does_not_call_is_told_of_in_bounded_time(left_out, told):
+    done = run_ranks(3, str(HERE / "program_absent_rank.py"), left_out, SEQBRAID_TIME_LIMIT="2")
     assert done.returncode != 0
-    assert "waited 2 s in a forward call: lengths of the ranks' slices; some rank did not" in done.stdout
+    assert f"waited 2 s in {told}" in done.stdout
+    assert "some rank did not call it" in done.stdout
 
 
 def test_ranks_of_a_foreign_launcher_are_noticed():

@@ -1,5 +1,6 @@
 """Any cell through the generic sweeps: in sequence, in parallel, on simulated ranks, against autograd."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -218,6 +219,7 @@ def test_a_guess_of_another_shape_is_named():
     ("cells", "options", "error", "message"),
     [
         ([], {}, TypeError, r"cells are \[\]; expected a seqbraid.Cell"),
+        (TanhRNN, {}, TypeError, "cells are .'class TanhRNN'.; expected a seqbraid.Cell"),
         ([nn.GRUCell(2, 3)], {}, TypeError, r"cells are \['GRUCell'\]"),
         ([TanhRNN(3, 4), TanhRNN(5, 4)], {}, ValueError, "cell of layer 1 takes 5 inputs; expected 4"),
         ([TanhRNN(3, 4), TanhRNN(4, 5)], {}, ValueError, "states of layer 1 have sizes"),
@@ -271,3 +273,193 @@ def test_an_adjoint_that_forgets_a_parameter_is_named():
         ValueError, match=r"Forgetful.vjp returned gradients of \['bias_ih', 'weight_hh', 'weight"
     ):
         loss.backward()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"input_size": 0}, "input_size is 0; expected a whole number of at least 1"),
+        ({"state_sizes": 4}, r"state_sizes is 4; expected a tuple of sizes"),
+        ({"parameter_shapes": dict}, r"parameter_shapes\(\) is {}; expected shapes by name, at least one"),
+        ({"parameter_shapes": lambda: {"a.b": (2,)}}, "has a parameter 'a.b'; expected names like"),
+        ({"parameter_shapes": lambda: {"a": 2}}, "has a parameter a of shape 2; expected a tuple"),
+        ({"coarse_propagators": list}, r"coarse_propagators\(\) is \[\]; expected a dict of functions"),
+    ],
+)
+def test_what_a_cell_says_of_itself_is_checked(names, message):
+    cell = TanhRNN(INPUTS, H)
+    for name, value in names.items():
+        setattr(cell, name, value)
+    with pytest.raises((TypeError, ValueError), match=message):
+        sb.Recurrent(cell)
+
+
+class Unit(Cell):
+    """States of length 1, whose derivative at 0 is not finite; and an input whose root has none at 0."""
+
+    def __init__(self):
+        self.input_size, self.state_sizes = INPUTS, (H,)
+
+    def parameter_shapes(self):
+        return {"W": (H, INPUTS), "w": (H,)}
+
+    def step(self, x, state, p):
+        v = state[0] * p["w"] + x.abs().sqrt() @ p["W"].T
+        return (v / v.norm(dim=-1, keepdim=True),)
+
+
+@pytest.mark.parametrize("solver", [sb.Serial(), sb.MGRIT(coarsening=4, tolerance=1e-13, max_iterations=60)])
+@pytest.mark.parametrize("storage", ["states", "c_points"])
+def test_what_a_cell_makes_of_padding_does_not_matter(solver, storage):
+    torch.manual_seed(0)
+    if isinstance(solver, sb.MGRIT):
+        solver = dataclasses.replace(solver, storage=storage)
+    module = sb.Recurrent(Unit(), dtype=torch.float64, solver=solver)
+    x = torch.randn(24, 2, INPUTS, dtype=torch.float64)
+    x[7:, 1] = 0.0
+    x.requires_grad_()
+    h0 = torch.randn(1, 2, H, dtype=torch.float64)
+    _, h_n = module(x, h0, [24, 7])
+    found = torch.autograd.grad(h_n.sum(), [x, *module.parameters()])
+    parameters = {name.removesuffix("_l0"): each for name, each in module.named_parameters()}
+    ends = []
+    for b, length in enumerate((24, 7)):
+        state = (h0[0, b],)
+        for t in range(length):
+            state = Unit().step(x[t, b], state, parameters)
+        ends.append(state[0])
+    truth = torch.autograd.grad(torch.stack(ends).sum(), [x, *module.parameters()])
+    assert relative_error(h_n[0], torch.stack(ends)) < 1e-11
+    # Of x, what lies in the padding is 0 here: the root has no derivative there.
+    for one, other in zip(found, truth, strict=True):
+        assert relative_error(one, other) < 1e-10
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("solver", [sb.Serial(), sb.MGRIT(coarsening=4)])
+def test_a_step_in_place_is_named(solver, grad):
+    class InPlace(TanhRNN):
+        def step(self, x, state, parameters):
+            state[0].mul_(0.5)
+            return super().step(x, state, parameters)
+
+    class Spoiling(TanhRNN):
+        def step(self, x, state, parameters):
+            x.mul_(0.5)
+            return super().step(x, state, parameters)
+
+    for kind in (InPlace, Spoiling):
+        module = sb.Recurrent(kind(INPUTS, H), solver=solver)
+        with (
+            torch.set_grad_enabled(grad),
+            pytest.raises(
+                ValueError, match=f"a step of {kind.__name__} changed its input or its state in place"
+            ),
+        ):
+            module(torch.randn(8, 2, INPUTS), lengths=[8, 3])
+
+
+@pytest.mark.parametrize("coarse", ["relaxation", None])
+def test_a_step_that_is_no_torch_needs_its_own_adjoint_alone(coarse):
+    class InNumPy(TanhRNNByHand):
+        def step(self, x, state, parameters):
+            (h,) = super().step(*(each.detach() for each in (x,)), (state[0].detach(),), parameters)
+            return (torch.from_numpy(h.detach().numpy().copy()),)
+
+    torch.manual_seed(0)
+    x = torch.randn(40, B, INPUTS, dtype=torch.float64)
+    found = []
+    for kind in (InNumPy, TanhRNN):
+        torch.manual_seed(1)
+        solver = sb.MGRIT(coarsening=4, coarse=coarse, forward_iterations=2, backward_iterations=2)
+        module = sb.Recurrent(kind(INPUTS, H), dtype=torch.float64, solver=solver)
+        found.append(torch.autograd.grad(module(x)[1].square().sum(), list(module.parameters())))
+    # Iteration for iteration: the coarse adjoint is the derivative of the relaxation either way.
+    for one, other in zip(*found, strict=True):
+        assert relative_error(one, other) < 1e-12
+
+
+def test_a_step_that_autograd_does_not_see_is_named():
+    class Unseen(TanhRNN):
+        def step(self, x, state, parameters):
+            with torch.no_grad():
+                return super().step(x, state, parameters)
+
+    with pytest.raises(ValueError, match="autograd did not see it"):
+        sb.Recurrent(Unseen(INPUTS, H))(torch.randn(3, 1, INPUTS))[1].sum().backward()
+
+
+def test_gradients_of_a_wrong_shape_are_named():
+    class Broadcasting(TanhRNNByHand):
+        def vjp(self, x, state, parameters, cotangents):
+            of_x, before, gradients = super().vjp(x, state, parameters, cotangents)
+            return of_x, before, {name: each.sum() for name, each in gradients.items()}
+
+    loss = sb.Recurrent(Broadcasting(INPUTS, H))(torch.randn(3, 1, INPUTS))[1].sum()
+    with pytest.raises(ValueError, match=r"a gradient of weight_ih of shape \(\); expected \(4, 3\)"):
+        loss.backward()
+
+
+def test_each_layer_takes_a_coarse_propagator_of_its_own_cell():
+    torch.manual_seed(0)
+    cells = [TanhRNN(INPUTS, H), GRUCell(H, H), GenericGRU(H, H)]
+    module = sb.Recurrent(cells, dtype=torch.float64, solver=sb.MGRIT(coarsening=4, tolerance=1e-13))
+    exact = sb.Recurrent(cells, dtype=torch.float64)
+    exact.load_state_dict(module.state_dict())
+    x = torch.randn(30, B, INPUTS, dtype=torch.float64)
+    h0 = torch.zeros(3, B, H, dtype=torch.float64)
+    for one, other in zip(everything(module, x, h0), everything(exact, x, h0), strict=True):
+        assert relative_error(one, other) < 1e-10
+    with pytest.raises(ValueError, match=r"coarse is 'frozen'; expected one of \('relaxation',\)"):
+        sb.Recurrent(cells, solver=sb.MGRIT(coarse="frozen"))
+
+
+def test_a_cell_without_memory_does_not_diverge():
+    class Forgetful(TanhRNN):
+        def step(self, x, state, parameters):
+            return super().step(x, (0 * state[0],), parameters)
+
+    for solver in (sb.MGRIT(coarsening=4), sb.MGRIT(coarsening=4, tolerance=1e-9)):
+        module = sb.Recurrent(Forgetful(INPUTS, H), solver=solver)
+        output, _ = module(torch.randn(32, 2, INPUTS))
+        output.sum().backward()
+        assert module.last_solve.backward_residual == 0.0
+        assert module.weight_ih_l0.grad.abs().sum() > 0
+
+
+def test_an_array_is_no_tensor():
+    with pytest.raises(TypeError, match=r"x is a ndarray; expected a torch\.Tensor"):
+        sb.GRU(INPUTS, H)(torch.zeros(4, 1, INPUTS).numpy())
+
+
+def test_ranks_that_would_do_different_things_are_noticed():
+    def iterating(iterations):
+        return sb.MGRIT(coarsening=4, forward_iterations=iterations)
+
+    def refused(comm):
+        x = torch.randn(32, B, INPUTS)[sb.local_slice(32, comm, 4)]
+        made = {
+            "cell or step": sb.GRU(INPUTS, H, gamma=0.5 + comm.rank, comm=comm),
+            "solver": sb.GRU(
+                INPUTS,
+                H,
+                solver=sb.MGRIT(coarsening=4, coarse=None, forward_iterations=1 + comm.rank),
+                comm=comm,
+            ),
+            "choice of parameters to train": sb.GRU(INPUTS, H, comm=comm),
+            "guess": sb.GRU(INPUTS, H, solver=sb.MGRIT(coarsening=4), comm=comm),
+        }
+        frozen = made["choice of parameters to train"]
+        (frozen.weight_ih_l0 if comm.rank else frozen.weight_hh_l0).requires_grad_(False)
+        for what, module in made.items():
+            for parameter in module.parameters():
+                parameter.data.fill_(0.1)
+            guess = [torch.zeros(4, B, H)] if what == "guess" and comm.rank else None
+            with pytest.raises(ValueError, match=f"there is another {what} on rank 1 than on rank 0"):
+                module(x, guess=guess)
+        # A guess that only one rank cannot take.
+        shape = (4 + comm.rank, B, H)
+        with pytest.raises(ValueError, match=r"guess 0 has shape \(5, 5, 4\)|what rank 1 was given"):
+            made["guess"](x, guess=[torch.zeros(shape)])
+
+    sb.SimulatedWorld(2).run(refused)

@@ -53,3 +53,36 @@ def test_several_groups_without_common_sums_are_refused():
             solve(plan, STARTS[0], [STARTS[1], FORCES])
 
     sb.SimulatedWorld(2).run(refused)
+
+
+def test_one_group_may_solve_again_in_sequence(monkeypatch):
+    """The others must not wait for it: what is owned is summed once, when that is decided."""
+    (truth,) = sb.SimulatedWorld(1).run(lambda comm: gradients(comm, 1))
+    decide = Divergence.wants_serial
+
+    def first_group_diverges(self, entry, dtype, name, direction, solver, put_off):
+        if direction == "backward" and self._grid.data.rank == 0:
+            return True
+        return decide(self, entry, dtype, name, direction, solver, put_off)
+
+    monkeypatch.setattr(Divergence, "wants_serial", first_group_diverges)
+    for ranks in (2, 4):
+        found = sb.SimulatedWorld(ranks).run(lambda comm: gradients(comm, 2))
+        torch.testing.assert_close(found[0][1], 3 * truth[1], rtol=1e-11, atol=0)
+        of_first_group = torch.cat([each[2] for each in found[: ranks // 2]])
+        torch.testing.assert_close(of_first_group, 3 * truth[2], rtol=1e-11, atol=1e-14)
+
+
+def test_a_group_that_diverges_is_raised_on_all_ranks():
+    def refused(comm):
+        grid = ProcessGrid(comm, data=2)
+        solver = sb.MGRIT(coarsening=C, forward_iterations=3)
+        plan = SolvePlan(
+            Model(), solver, grid, Partition((T,), 0), sb.SolveReport(), Divergence(solver, grid), keep=False
+        )
+        forces = FORCES * (torch.nan if grid.data.rank == 0 else 1.0)
+        expected = "another data group" if grid.data.rank else "logistic equation: the forward solve diverged"
+        with torch.no_grad(), pytest.raises(sb.SolverDivergedError, match=expected):
+            solve(plan, STARTS[0], [STARTS[1], forces])
+
+    sb.SimulatedWorld(2).run(refused)

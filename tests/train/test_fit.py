@@ -116,6 +116,10 @@ def test_a_data_set_that_is_open_is_trained_on(data: Path, tmp_path: Path) -> No
         ({"hidden_sizes": 4}, "'hidden_sizes' is no option of a training; did you mean hidden_size?"),
         ({"output": "run"}, "'output' is no option of a training"),
         ({"epochs": 0}, "epochs is 0; expected a whole number from 1"),
+        ({"lr": 0.1}, "'lr' is no option of a training; did you mean learning_rate?"),
+        ({"keep": None}, "keep is None; expected a whole number from 1"),
+        ({"pad": None}, "pad is None; expected one of lengths"),
+        ({"checkpoint_minutes": None}, "checkpoint_minutes is None; expected a number from 0"),
         ({"momentum": 0.5}, "`momentum` is for `optimizer=sgd`; add that, or leave it out"),
         ({"coarsening": 4}, "`coarsening` is for `solver=mgrit`"),
         ({"solver": MGRIT, "coarsening": 4}, "coarsening is given beside `solver`"),
@@ -168,11 +172,21 @@ def test_a_signal_stops_it_and_the_run_goes_on_as_if_undisturbed(data: Path, tmp
     require_same_weights(run, whole)
 
 
+def test_what_is_no_data_and_no_solver_is_named(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="data is a ndarray; expected a path"):
+        fit(np.zeros((2, 3, 4)), SMALL, output=tmp_path / "run")  # type: ignore[arg-type]
+    run = fit(data, {**SMALL, "epochs": 1}, output=tmp_path / "run")
+    with pytest.raises(TypeError, match=r"solver is a str; expected seqbraid\.Serial"):
+        run.evaluate(data, solver="serial")  # type: ignore[arg-type]
+
+
 @pytest.mark.on_ranks(2)
 def test_ranks_fit_and_evaluate_together(data: Path, tmp_path: Path, world: Any) -> None:
     options = {**SMALL, "epochs": 2, "solver": MGRIT, "data_ranks": 1}
     with pytest.raises(OptionsError, match="one of 2 ranks, each of which would train alone"):
         fit(data, options, output=tmp_path / "run")
+    with pytest.raises(OptionsError, match="`hidden_size` is 5 on rank 1 and 4 on rank 0"):
+        fit(data, {**options, "hidden_size": 4 + world.rank}, output=tmp_path / "run", comm=world)
     run = fit(data, options, output=tmp_path / "run", comm=world)
     assert run.options["ranks"] == 2
     assert run.evaluate(data, comm=world).loss == pytest.approx(run.metrics[-1]["test_loss"], rel=1e-6)
