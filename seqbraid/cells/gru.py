@@ -13,6 +13,7 @@ Shapes: leading dimensions are free and written (...), H hidden units; a is (...
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
@@ -177,6 +178,8 @@ class GRUCell(Cell):
     ) -> None:
         if kind not in get_args(CellKind):
             raise ValueError(f"cell is {kind!r}; expected one of {get_args(CellKind)}")
+        if not gamma > 0 or not math.isfinite(gamma):
+            raise ValueError(f"gamma is {gamma!r}; expected a positive number")
         self.input_size = input_size
         self.state_sizes = (hidden_size,)
         self.kind: CellKind = kind

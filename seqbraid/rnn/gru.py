@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from seqbraid.cells import Cell, CellKind, GRUCell
@@ -65,8 +63,6 @@ class GRU(Recurrent):
         ):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
-        if not gamma > 0 or not math.isfinite(gamma):
-            raise ValueError(f"gamma is {gamma!r}; expected a positive number")
         outputs = hidden_size * (2 if bidirectional else 1)
         widths = [input_size if layer == 0 else outputs for layer in range(num_layers)]
         super().__init__(

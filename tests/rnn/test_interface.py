@@ -122,6 +122,13 @@ def test_arguments_that_cannot_be_are_named(arguments, error, message):
         sb.GRU(**{"input_size": 5, "hidden_size": 6, **arguments})
 
 
+def test_a_step_that_is_set_later_is_checked_too():
+    gru = sb.GRU(5, 6)
+    gru.gamma = -1.0
+    with pytest.raises(ValueError, match=r"gamma is -1\.0; expected a positive number"):
+        gru(torch.zeros(4, 3, 5))
+
+
 @pytest.mark.parametrize(
     ("x", "h0", "lengths", "error", "message"),
     [
