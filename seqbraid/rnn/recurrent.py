@@ -193,12 +193,7 @@ class Recurrent(nn.Module):
             dropout > 0,
             self.parameters(),
             initial,
-            {
-                "cell or step": [_looks(cell) for cell in self.cells],
-                "solver": self.solver,
-                "choice of parameters to train": [each.requires_grad for each in self.parameters()],
-                "guess": None if guess is None else [each is None for each in guess],
-            },
+            self._same_on_all_ranks(guess) if self.grid.world.size > 1 else {},
             _refuse_guess(guess, len(self._solves()), x.shape[0], self.solver, initial.shape[1:]),
         )
         if call.valid is not None and not call.padding_is_finite:
@@ -215,6 +210,15 @@ class Recurrent(nn.Module):
             x = x.transpose(0, 1)
         sizes = self._stack[0].state_sizes
         return x, h_n if len(sizes) == 1 else torch.split(h_n, list(sizes), dim=-1)
+
+    def _same_on_all_ranks(self, guess: Sequence[Tensor | None] | None) -> dict[str, object]:
+        """Return what must not differ between ranks, by its name in errors."""
+        return {
+            "cell or step": [_looks(cell) for cell in self.cells],
+            "solver": self.solver,
+            "choice of parameters to train": [each.requires_grad for each in self.parameters()],
+            "guess": None if guess is None else [each is None for each in guess],
+        }
 
     def _solve_layers(
         self,

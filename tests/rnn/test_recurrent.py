@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recurrent_cells import GenericGRU, LSTMCell, TanhRNNByHand
 from reference import relative_error
 from torch import nn
 
@@ -14,53 +15,6 @@ import seqbraid as sb
 from seqbraid.cells import Cell, GRUCell, TanhRNN
 
 INPUTS, H, B = 3, 4, 5
-
-
-class LSTMCell(Cell):
-    """Two states, h and c, in the parameters and gates of `torch.nn.LSTM`."""
-
-    def __init__(self, input_size, hidden_size):
-        self.input_size, self.state_sizes = input_size, (hidden_size, hidden_size)
-
-    def parameter_shapes(self):
-        hidden = self.state_sizes[0]
-        return {
-            "weight_ih": (4 * hidden, self.input_size),
-            "weight_hh": (4 * hidden, hidden),
-            "bias_ih": (4 * hidden,),
-            "bias_hh": (4 * hidden,),
-        }
-
-    def step(self, x, state, parameters):
-        h, c = state
-        gates = nn.functional.linear(x, parameters["weight_ih"], parameters["bias_ih"])
-        gates = gates + nn.functional.linear(h, parameters["weight_hh"], parameters["bias_hh"])
-        i, f, g, o = gates.chunk(4, dim=-1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c
-
-
-class GenericGRU(GRUCell):
-    """The GRU without its kernels."""
-
-
-class TanhRNNByHand(TanhRNN):
-    """The same with an adjoint that is written out."""
-
-    calls = 0
-
-    def vjp(self, x, state, parameters, cotangents):
-        TanhRNNByHand.calls += 1
-        (h,), (h_next,) = state, self.step(x, state, parameters)
-        before = cotangents[0] * (1 - h_next * h_next)
-        flat, ones = before.flatten(0, -2), before.flatten(0, -2).sum(0)
-        of_parameters = {
-            "weight_ih": flat.t() @ x.flatten(0, -2),
-            "weight_hh": flat.t() @ h.flatten(0, -2),
-            "bias_ih": ones,
-            "bias_hh": ones,
-        }
-        return before @ parameters["weight_ih"], (before @ parameters["weight_hh"],), of_parameters
 
 
 MAKERS = {"rnn": TanhRNN, "by hand": TanhRNNByHand, "lstm": LSTMCell, "gru": GenericGRU}
@@ -215,85 +169,6 @@ def test_a_guess_of_another_shape_is_named():
         gru(x, guess=[torch.zeros(2, B, H)])
 
 
-@pytest.mark.parametrize(
-    ("cells", "options", "error", "message"),
-    [
-        ([], {}, TypeError, r"cells are \[\]; expected a seqbraid.Cell"),
-        (TanhRNN, {}, TypeError, "cells are .'class TanhRNN'.; expected a seqbraid.Cell"),
-        ([nn.GRUCell(2, 3)], {}, TypeError, r"cells are \['GRUCell'\]"),
-        ([TanhRNN(3, 4), TanhRNN(5, 4)], {}, ValueError, "cell of layer 1 takes 5 inputs; expected 4"),
-        ([TanhRNN(3, 4), TanhRNN(4, 5)], {}, ValueError, "states of layer 1 have sizes"),
-        (
-            TanhRNN(3, 4),
-            {"solver": sb.MGRIT(coarse="frozen")},
-            ValueError,
-            r"coarse is 'frozen'; expected one of \('relaxation',\)",
-        ),
-    ],
-)
-def test_cells_that_do_not_fit_are_named(cells, options, error, message):
-    with pytest.raises(error, match=message):
-        sb.Recurrent(cells, **options)
-
-
-class Wrong(TanhRNN):
-    """Returns what `made` makes of its state."""
-
-    def __init__(self, made):
-        super().__init__(INPUTS, H)
-        self.made = made
-
-    def step(self, x, state, parameters):
-        return self.made(*super().step(x, state, parameters))
-
-
-@pytest.mark.parametrize("solver", [sb.Serial(), sb.MGRIT(coarsening=4)])
-@pytest.mark.parametrize(
-    ("made", "error", "message"),
-    [
-        (lambda h: h, TypeError, "a step of Wrong returned a Tensor; expected a tuple of 1"),
-        (lambda h: (h, h), TypeError, "a step of Wrong returned 2 states; expected a tuple of 1"),
-        (lambda h: (h[..., :2],), ValueError, r"returned a state of shape \(.*2\) .* expected \(.*4\)"),
-        (lambda h: (h.double(),), ValueError, "torch.float64; expected .* torch.float32"),
-    ],
-)
-def test_what_a_cell_must_not_return_is_named(made, error, message, solver):
-    with pytest.raises(error, match=message):
-        sb.Recurrent(Wrong(made), solver=solver)(torch.zeros(1, 1, INPUTS))
-
-
-def test_an_adjoint_that_forgets_a_parameter_is_named():
-    class Forgetful(TanhRNNByHand):
-        def vjp(self, x, state, parameters, cotangents):
-            of_x, before, gradients = super().vjp(x, state, parameters, cotangents)
-            return of_x, before, {name: each for name, each in gradients.items() if name != "bias_hh"}
-
-    loss = sb.Recurrent(Forgetful(INPUTS, H))(torch.zeros(3, 1, INPUTS))[0].sum()
-    with pytest.raises(
-        ValueError, match=r"Forgetful.vjp returned gradients of \['bias_ih', 'weight_hh', 'weight"
-    ):
-        loss.backward()
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ({"input_size": 0}, "input_size is 0; expected a whole number of at least 1"),
-        ({"state_sizes": 4}, r"state_sizes is 4; expected a tuple of sizes"),
-        ({"parameter_shapes": dict}, r"parameter_shapes\(\) is {}; expected shapes by name, at least one"),
-        ({"parameter_shapes": lambda: {"a.b": (2,)}}, "has a parameter 'a.b'; expected names like"),
-        ({"parameter_shapes": lambda: {"a": 2}}, "has a parameter a of shape 2; expected a tuple"),
-        ({"coarse_propagators": list}, r"coarse_propagators\(\) is \[\]; expected a dict of functions"),
-    ],
-)
-def test_what_a_cell_says_of_itself_is_checked(names, message):
-    cell = TanhRNN(INPUTS, H)
-    for name, value in names.items():
-        setattr(cell, name, value)
-    with pytest.raises((TypeError, ValueError), match=message):
-        sb.Recurrent(cell)
-
-
 class Unit(Cell):
     """States of length 1, whose derivative at 0 is not finite; and an input whose root has none at 0."""
 
@@ -335,30 +210,6 @@ def test_what_a_cell_makes_of_padding_does_not_matter(solver, storage):
         assert relative_error(one, other) < 1e-10
 
 
-@pytest.mark.parametrize("grad", [False, True])
-@pytest.mark.parametrize("solver", [sb.Serial(), sb.MGRIT(coarsening=4)])
-def test_a_step_in_place_is_named(solver, grad):
-    class InPlace(TanhRNN):
-        def step(self, x, state, parameters):
-            state[0].mul_(0.5)
-            return super().step(x, state, parameters)
-
-    class Spoiling(TanhRNN):
-        def step(self, x, state, parameters):
-            x.mul_(0.5)
-            return super().step(x, state, parameters)
-
-    for kind in (InPlace, Spoiling):
-        module = sb.Recurrent(kind(INPUTS, H), solver=solver)
-        with (
-            torch.set_grad_enabled(grad),
-            pytest.raises(
-                ValueError, match=f"a step of {kind.__name__} changed its input or its state in place"
-            ),
-        ):
-            module(torch.randn(8, 2, INPUTS), lengths=[8, 3])
-
-
 @pytest.mark.parametrize("coarse", ["relaxation", None])
 def test_a_step_that_is_no_torch_needs_its_own_adjoint_alone(coarse):
     class InNumPy(TanhRNNByHand):
@@ -377,27 +228,6 @@ def test_a_step_that_is_no_torch_needs_its_own_adjoint_alone(coarse):
     # Iteration for iteration: the coarse adjoint is the derivative of the relaxation either way.
     for one, other in zip(*found, strict=True):
         assert relative_error(one, other) < 1e-12
-
-
-def test_a_step_that_autograd_does_not_see_is_named():
-    class Unseen(TanhRNN):
-        def step(self, x, state, parameters):
-            with torch.no_grad():
-                return super().step(x, state, parameters)
-
-    with pytest.raises(ValueError, match="autograd did not see it"):
-        sb.Recurrent(Unseen(INPUTS, H))(torch.randn(3, 1, INPUTS))[1].sum().backward()
-
-
-def test_gradients_of_a_wrong_shape_are_named():
-    class Broadcasting(TanhRNNByHand):
-        def vjp(self, x, state, parameters, cotangents):
-            of_x, before, gradients = super().vjp(x, state, parameters, cotangents)
-            return of_x, before, {name: each.sum() for name, each in gradients.items()}
-
-    loss = sb.Recurrent(Broadcasting(INPUTS, H))(torch.randn(3, 1, INPUTS))[1].sum()
-    with pytest.raises(ValueError, match=r"a gradient of weight_ih of shape \(\); expected \(4, 3\)"):
-        loss.backward()
 
 
 def test_each_layer_takes_a_coarse_propagator_of_its_own_cell():
