@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -63,9 +64,17 @@ def choose_as_asked(given: Mapping[str, Any], size: tuple[int, int, int, int], r
 
 
 def chosen_as_asked(given: Mapping[str, Any], choice: Choice) -> Serial | MGRIT:
-    """Return the chosen solver, with all else that the options ask for."""
-    if isinstance(choice.solver, Serial):
-        return choice.solver
+    """Return the chosen solver, with all else that the options ask for; warn of what it has no use for."""
     values = values_of(MGRIT, given)
     del values["coarsening"]
+    if isinstance(choice.solver, Serial):
+        if values:
+            names = ", ".join(f"`{name}`" for name in values)
+            warnings.warn(
+                f"the serial solver was chosen, which has no use for {names}; give `coarsening` a number to "
+                "solve in parallel all the same",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return choice.solver
     return replace(choice.solver, **values)

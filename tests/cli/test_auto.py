@@ -70,6 +70,23 @@ def test_options_beside_auto_are_kept(tmp_path: Path) -> None:
     assert (chosen.relaxation, chosen.forward_iterations, chosen.backward_iterations) == ("F", 2, 1)
 
 
+def test_options_that_the_choice_has_no_use_for_are_told(
+    tmp_path: Path, write_arrays: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", str(write_arrays()), "--epochs", "1", "--hidden-size", "4"]
+    auto = ["--solver", "mgrit", "--coarsening", "auto"]
+    assert main([*arguments, "--output", str(tmp_path / "plain"), *auto]) == 0
+    assert "no use for" not in capsys.readouterr().err
+    assert (
+        main([*arguments, "--output", str(tmp_path / "run"), *auto, "--levels", "3", "--relaxation", "F"])
+        == 0
+    )
+    said = capsys.readouterr().err
+    assert (
+        "the serial solver was chosen, which has no use for --levels, --relaxation; give --coarsening" in said
+    )
+
+
 def test_parallel_chooses_for_each_size(tmp_path: Path, run_main: RunMain) -> None:
     path = tmp_path / "parallel.json"
     done = run_main(
