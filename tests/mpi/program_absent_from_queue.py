@@ -23,4 +23,5 @@ except CommunicationError as error:
     print(error, flush=True)
 # Both have printed when either ends the job.
 WORLD.sendrecv(None, 3 - WORLD.rank, source=3 - WORLD.rank)
+time.sleep(1)  # the launcher must have read both before it is told to end the job
 WORLD.Abort(7)
